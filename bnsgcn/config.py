@@ -1,0 +1,167 @@
+"""What a training run is made of: one frozen dataclass, checked before any process group exists.
+
+Every field is an option of `bnsgcn train` with the same name (underscores become dashes). Nothing here
+imports torch, so that `--help` and wrong values answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+ModelName = Literal["gcn", "sage", "gat"]
+NormName = Literal["layer", "batch", "none"]
+SamplerName = Literal["uniform", "importance"]
+FirstEpoch = Literal["exact", "zeros"]
+WireDtype = Literal["fp32", "bf16", "fp16", "int8"]
+BackendName = Literal["gloo", "nccl", "auto"]
+DeviceName = Literal["cpu", "cuda", "auto"]
+KernelName = Literal["auto", "compiled", "dgl", "torch"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Options of one training run."""
+
+    model: ModelName = "sage"
+    """Graph convolution: gcn (Kipf and Welling), sage (GraphSAGE, mean), gat (attention)."""
+    layers: int = 3
+    """Layers in all, trailing linear layers included."""
+    hidden: int = 128
+    """Width of the hidden layers (of all heads together for gat)."""
+    heads: int = 4
+    """Attention heads of gat; the last layer averages them."""
+    dropout: float = 0.5
+    """Share of the entries of a layer's input that are zeroed, in [0, 1)."""
+    norm: NormName = "layer"
+    """Normalisation after every layer but the last: layer, batch (over all workers) or none."""
+    linear_layers: int = 0
+    """How many of the last layers are plain linear layers."""
+    self_loops: bool = True
+    """Add one self loop to every node, as the papers do."""
+
+    lr: float = 0.01
+    """Learning rate of Adam."""
+    weight_decay: float = 0.0
+    """L2 penalty of Adam."""
+    epochs: int = 200
+    """Epochs to train."""
+    seed: int = 0
+    """Seed of weights, dropout and draws."""
+    eval_every: int = 10
+    """Evaluate every this many epochs, exactly and on all workers; 0 = at the end only."""
+    patience: int = 0
+    """Stop after this many evaluations without a better validation score; 0 = never."""
+    precompute: bool = False
+    """Aggregate the input features once at the start (not with gat); layer 0 then sends nothing."""
+    inductive: bool = False
+    """Train on the edges between training nodes only; evaluate on all edges."""
+    prune: bool = True
+    """Compute only the rows that can reach the loss; exact, off for comparison."""
+    amp: Literal["off", "bf16"] = "off"
+    """Number format of dense products; weights and sums stay fp32."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Number format of weights and activations."""
+
+    sampling_rate: float = 1.0
+    """Share of each boundary list that is sent in an epoch, in [0, 1]; 1 = exact."""
+    sampler: SamplerName = "uniform"
+    """How boundary rows are drawn when the rate is below 1."""
+    draw_per_layer: bool = False
+    """Draw anew for every layer instead of once an epoch."""
+    halo_cache: bool = False
+    """Slots that are not drawn keep their last received value instead of being scaled away."""
+    pipeline: bool = False
+    """Use the halo rows and gradients of the previous epoch, so that traffic hides behind computation."""
+    first_epoch: FirstEpoch = "exact"
+    """What epoch 0 of the pipeline reads: exact (one synchronous epoch) or zeros (the paper)."""
+    smooth_features: bool = False
+    """Moving average of received halo features."""
+    smooth_gradients: bool = False
+    """Moving average of received boundary gradients."""
+    smooth_decay: float = 0.95
+    """Decay of the moving averages, in [0, 1); 0 = off."""
+    wire_dtype: WireDtype = "fp32"
+    """Number format of feature rows while they travel (fp32 = as computed)."""
+    gradient_wire_dtype: WireDtype | None = None
+    """The same for gradients; as --wire-dtype when not given."""
+    telemetry_every: int = 0
+    """Measure sampling error, staleness gap and slot age every this many epochs; 0 = never."""
+
+    backend: BackendName = "auto"
+    """Collectives: gloo (CPU), nccl (CUDA), auto."""
+    device: DeviceName = "auto"
+    """Where tensors live."""
+    kernel: KernelName = "auto"
+    """Aggregation kernels; auto takes the fastest that works here."""
+    threads: int = 0
+    """Compute threads of a worker; 0 = cores / local workers."""
+    timeout_s: float = 600.0
+    """Seconds after which a silent peer counts as dead."""
+    checkpoint_every: int = 0
+    """Epochs between checkpoints besides the best one; 0 = with every evaluation."""
+    resume: bool = False
+    """Go on from the last checkpoint of the run folder."""
+
+    def __post_init__(self) -> None:
+        self._check_model()
+        self._check_training()
+        self._check_exchange()
+
+    def _check_model(self) -> None:
+        _at_least("layers", self.layers, 1)
+        _at_least("hidden", self.hidden, 1)
+        _at_least("heads", self.heads, 1)
+        _within("dropout", self.dropout, 0.0, 1.0, open_right=True)
+        if not 0 <= self.linear_layers < self.layers:
+            raise ValueError(
+                f"--linear-layers {self.linear_layers} of --layers {self.layers}: at least one graph layer "
+                f"must stay; use at most {self.layers - 1}"
+            )
+        if self.model == "gat" and self.hidden % self.heads:
+            raise ValueError(
+                f"--hidden {self.hidden} is not a multiple of --heads {self.heads}; "
+                f"use --hidden {-(-self.hidden // self.heads) * self.heads}"
+            )
+        if self.model == "gat" and self.precompute:
+            raise ValueError("--precompute needs a fixed aggregation, gat learns its own; leave it out or use sage, gcn")
+
+    def _check_training(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"--lr is {self.lr}, must be above 0; try 0.01")
+        _at_least("weight-decay", self.weight_decay, 0)
+        for name in ("epochs", "eval_every", "patience", "checkpoint_every", "telemetry_every", "threads", "seed"):
+            _at_least(name.replace("_", "-"), getattr(self, name), 0)
+        if not self.timeout_s > 0:
+            raise ValueError(f"--timeout-s is {self.timeout_s}, must be above 0; try 600")
+
+    def _check_exchange(self) -> None:
+        _within("sampling-rate", self.sampling_rate, 0.0, 1.0)
+        _within("smooth-decay", self.smooth_decay, 0.0, 1.0, open_right=True)
+        if self.device == "cpu" and self.backend == "nccl":
+            raise ValueError("--backend nccl needs --device cuda; use --backend gloo with --device cpu")
+        if self.halo_cache and self.sampling_rate == 1.0:
+            raise ValueError("--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none")
+
+    def to_json(self) -> dict[str, Any]:
+        """Field values, ready for json.dump."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
+        """The inverse of `to_json`; a field that this version does not know is a ValueError."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown option {unknown[0]!r} in the configuration; see bnsgcn train --help")
+        return cls(**values)
+
+
+def _at_least(option: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"--{option} is {value}, must be at least {least}")
+
+
+def _within(option: str, value: float, low: float, high: float, *, open_right: bool = False) -> None:
+    if not (low <= value < high if open_right else low <= value <= high):
+        raise ValueError(f"--{option} is {value}, must be in [{low:g}, {high:g}{')' if open_right else ']'}")
