@@ -1,0 +1,1 @@
+"""Distributed full-graph training of graph convolutional networks: what every worker runs."""

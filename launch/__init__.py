@@ -1,0 +1,1 @@
+"""The `bnsgcn` command, the torchrun entry and what starts workers; everything else imports from below."""
