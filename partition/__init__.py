@@ -1,0 +1,8 @@
+"""From a graph source to parts on disk: offline, on CPU, without torch.
+
+    sources/   SOURCE string -> validated Graph          build   Graph + assignment -> parts on disk
+    assign/    Graph -> one part index per node           store   parts on disk: Manifest, Part, checks
+    order      locality order of the nodes of a part      quality what a partition costs
+
+Nothing here imports bnsgcn or torch.distributed.
+"""

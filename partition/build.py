@@ -1,0 +1,304 @@
+"""From a graph and an assignment to parts on disk, part by part.
+
+Peak memory is the graph plus one part. The folder is written under a temporary name and renamed at the
+end: it either is whole or is not there.
+
+Shapes:
+    N nodes   P parts   I inner rows   H halo slots   E entries
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from partition.assign import Objective, Progress, Recipe, assign
+from partition.csr import Int64Array, IntArray, row_entries, row_numbers, splits_from_counts, undirected
+from partition.graph import TEST, TRAIN, VAL, Graph
+from partition.order import locality_order
+from partition.sources import load
+from partition.store import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    check_free,
+    file_digest,
+    part_folder,
+)
+
+FEATURE_BLOCK_BYTES = 1 << 25
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A folder of parts that was just made."""
+
+    folder: Path
+    manifest: Manifest
+    seconds: dict[str, float]
+    """Seconds of each phase: read, assign, order, write."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbering:
+    """Global ids: the nodes of part 0 in their order, then those of part 1, ..."""
+
+    node_ids: Int64Array
+    """[N] original node of each global id."""
+    global_ids: Int64Array
+    """[N] global id of each original node."""
+    offset: Int64Array
+    """[P+1] first global id of each part."""
+
+    def nodes(self, part: int) -> Int64Array:
+        """Original ids of a part's nodes, in the part's order."""
+        return self.node_ids[self.offset[part] : self.offset[part + 1]]
+
+
+def partition_graph(
+    source: str | Graph,
+    *,
+    parts: int,
+    out: Path,
+    method: str = "metis",
+    objective: Objective = "volume",
+    seed: int = 0,
+    order: str = "pieces",
+    progress: Progress | None = None,
+) -> Manifest:
+    """Cut `source` into `parts` and write them to the new folder `out`."""
+    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed)
+    return build_parts(source, recipe, out=out, order=order, progress=progress).manifest
+
+
+def build_parts(
+    source: str | Graph, recipe: Recipe, *, out: Path, order: str = "pieces", progress: Progress | None = None
+) -> Built:
+    """The same, with the seconds that each phase took."""
+    say = progress or _silent
+    check_free(out)
+    seconds: dict[str, float] = {}
+    with _phase("read", seconds):
+        if isinstance(source, str):
+            say(f"reading {source}")
+            graph = load(source)
+        else:
+            graph = source
+    for note in graph.notes:
+        say(note)
+    say(f"{graph.name}: {graph.num_nodes:,} nodes, {graph.num_arcs:,} arcs, {graph.num_features} features")
+    with _phase("assign", seconds):
+        say(f"assigning nodes to {recipe.parts} parts: {recipe.method}, objective {recipe.objective}")
+        part_of = assign(graph, recipe, say)
+    with _phase("order", seconds):
+        say("ordering the nodes inside each part")
+        numbering = number_nodes(graph, part_of, recipe.parts, order=order, seed=recipe.seed)
+    with _phase("write", seconds):
+        manifest = _write_folder(graph, recipe, numbering, out, say)
+    say(f"wrote {out}: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
+    return Built(out, manifest, seconds)
+
+
+def _silent(_: str) -> None:
+    return
+
+
+@contextlib.contextmanager
+def _phase(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+def number_nodes(
+    graph: Graph, part_of: npt.NDArray[np.int32], parts: int, *, order: str = "pieces", seed: int = 0
+) -> Numbering:
+    """Global ids by part and by locality inside each part."""
+    node_ids = np.argsort(part_of, kind="stable").astype(np.int64)
+    offset = splits_from_counts(np.bincount(part_of, minlength=parts))
+    local = np.empty(graph.num_nodes, np.int64)
+    for part in range(parts):
+        nodes = node_ids[offset[part] : offset[part + 1]]
+        local[nodes] = np.arange(nodes.size)
+        indptr, indices = _inner_csr(graph, nodes, part_of, part, local)
+        if graph.directed:
+            indptr, indices = undirected(indptr, indices)
+        node_ids[offset[part] : offset[part + 1]] = nodes[
+            locality_order(indptr, indices, order=order, seed=seed)
+        ]
+    global_ids = np.empty(graph.num_nodes, np.int64)
+    global_ids[node_ids] = np.arange(graph.num_nodes)
+    return Numbering(node_ids, global_ids, offset)
+
+
+def _inner_csr(
+    graph: Graph, nodes: Int64Array, part_of: npt.NDArray[np.int32], part: int, local: Int64Array
+) -> tuple[Int64Array, IntArray]:
+    """CSR of the arcs inside a part, rows and columns numbered by `local`."""
+    splits, entries = row_entries(graph.indptr, nodes)
+    sources = graph.indices[entries]
+    inside = part_of[sources] == part
+    return _kept_splits(splits, inside), local[sources[inside]]
+
+
+def _kept_splits(splits: Int64Array, kept: npt.NDArray[np.bool_]) -> Int64Array:
+    """Row splits of the kept entries."""
+    return splits_from_counts(kept)[splits]
+
+
+def _write_folder(graph: Graph, recipe: Recipe, numbering: Numbering, out: Path, say: Progress) -> Manifest:
+    unfinished = out.with_name(f".{out.name}.unfinished-{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True)
+        writer = FolderWriter(unfinished)
+        degrees = (graph.in_degree(), graph.out_degree())
+        last = time.monotonic()
+        for part in range(recipe.parts):
+            _write_part(writer, graph, numbering, part, degrees)
+            if time.monotonic() - last > 2:
+                last = time.monotonic()
+                say(f"wrote part {part + 1} of {recipe.parts}")
+        for part in range(recipe.parts):
+            _write_boundary(writer, numbering, part, recipe.parts)
+        manifest = _manifest(graph, recipe, numbering, writer.digests())
+        (unfinished / MANIFEST).write_text(manifest.to_text())
+        check_free(out)
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return manifest
+
+
+def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, files: dict[str, str]) -> Manifest:
+    counts = np.bincount(graph.split, minlength=4)
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=graph.name,
+        source=graph.source,
+        source_digest=graph.digest(),
+        method=recipe.method,
+        objective=recipe.objective,
+        seed=recipe.seed,
+        parts=recipe.parts,
+        num_nodes=graph.num_nodes,
+        num_arcs=graph.num_arcs,
+        num_features=graph.num_features,
+        num_classes=graph.num_classes,
+        task=graph.task,
+        directed=graph.directed,
+        num_train=int(counts[TRAIN]),
+        num_val=int(counts[VAL]),
+        num_test=int(counts[TEST]),
+        part_nodes=tuple(int(size) for size in np.diff(numbering.offset)),
+        files=files,
+    )
+
+
+class FolderWriter:
+    """Writes the arrays of the parts and keeps their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._written: list[str] = []
+
+    def array(self, part: int, name: str, array: npt.NDArray[np.generic]) -> None:
+        """Write one whole array."""
+        np.save(self._path(part, name), np.ascontiguousarray(array), allow_pickle=False)
+
+    def dense_rows(self, part: int, name: str, graph: Graph, nodes: Int64Array) -> None:
+        """Write the feature rows of `nodes` block by block; sparse ones become dense here and only here."""
+        shape = (nodes.size, graph.num_features)
+        mapped = np.lib.format.open_memmap(self._path(part, name), mode="w+", dtype=np.float32, shape=shape)
+        step = max(1, FEATURE_BLOCK_BYTES // (4 * graph.num_features))
+        for start in range(0, nodes.size, step):
+            block = nodes[start : start + step]
+            if sp.issparse(graph.features):
+                mapped[start : start + step] = graph.features[block].toarray()
+            else:
+                _take_rows(graph.features, block, mapped[start : start + step])
+        mapped.flush()
+
+    def read(self, part: int, name: str) -> npt.NDArray[np.generic]:
+        """An array written before."""
+        loaded: npt.NDArray[np.generic] = np.load(
+            self.folder / part_folder(part) / f"{name}.npy", allow_pickle=False
+        )
+        return loaded
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file written."""
+        return {name: file_digest(self.folder / name) for name in sorted(self._written)}
+
+    def _path(self, part: int, name: str) -> Path:
+        relative = f"{part_folder(part)}/{name}.npy"
+        (self.folder / relative).parent.mkdir(exist_ok=True)
+        self._written.append(relative)
+        return self.folder / relative
+
+
+def _take_rows(features: npt.NDArray[np.float32], rows: Int64Array, out: npt.NDArray[np.float32]) -> None:
+    """Rows of a matrix that may be an unaligned memmap (a member of an archive), without copying the rest."""
+    if features.flags.aligned:
+        np.take(features, rows, axis=0, out=out)
+    else:
+        np.take(features.view(np.uint8), rows, axis=0, out=out.view(np.uint8))
+
+
+def _write_part(
+    writer: FolderWriter, graph: Graph, numbering: Numbering, part: int, degrees: tuple[IntArray, IntArray]
+) -> None:
+    nodes = numbering.nodes(part)
+    first, last = int(numbering.offset[part]), int(numbering.offset[part + 1])
+    splits, entries = row_entries(graph.indptr, nodes)
+    columns = numbering.global_ids[graph.indices[entries]]
+    del entries
+    inside = (columns >= first) & (columns < last)
+    writer.array(part, "inner_indptr", _kept_splits(splits, inside))
+    writer.array(part, "inner_indices", _sorted_rows(_kept_splits(splits, inside), columns[inside] - first))
+    outside = columns[~inside]
+    halo_splits = _kept_splits(splits, ~inside)
+    del columns, inside
+    halo_ids = np.unique(outside)
+    writer.array(part, "halo_indptr", halo_splits)
+    writer.array(part, "halo_indices", _sorted_rows(halo_splits, np.searchsorted(halo_ids, outside)))
+    writer.array(part, "halo_ids", halo_ids)
+    writer.array(part, "halo_splits", np.searchsorted(halo_ids, numbering.offset))
+    halo_nodes = numbering.node_ids[halo_ids]
+    for side, degree in zip(("in", "out"), degrees, strict=True):
+        writer.array(part, f"{side}_degree", degree[nodes])
+        writer.array(part, f"halo_{side}_degree", degree[halo_nodes])
+    writer.dense_rows(part, "features", graph, nodes)
+    writer.array(part, "labels", graph.labels[nodes])
+    writer.array(part, "split", graph.split[nodes])
+    writer.array(part, "halo_split", graph.split[halo_nodes])
+    writer.array(part, "node_ids", nodes)
+
+
+def _sorted_rows(indptr: Int64Array, columns: Int64Array) -> npt.NDArray[np.int32]:
+    """`columns` ascending within each row, as int32."""
+    width = int(columns.max(initial=0)) + 1
+    keys = row_numbers(indptr).astype(np.int64) * width
+    keys += columns
+    keys.sort()
+    keys %= width
+    return keys.astype(np.int32)
+
+
+def _write_boundary(writer: FolderWriter, numbering: Numbering, part: int, parts: int) -> None:
+    """Boundary rows of a part are the halo slots that the others have of it: read back from their files."""
+    lists = []
+    for reader in range(parts):
+        splits = writer.read(reader, "halo_splits")
+        slots = writer.read(reader, "halo_ids")[splits[part] : splits[part + 1]]
+        lists.append((slots - numbering.offset[part]).astype(np.int32))
+    writer.array(part, "boundary_rows", np.concatenate(lists))
+    writer.array(part, "boundary_splits", splits_from_counts(np.array([rows.size for rows in lists])))

@@ -1,0 +1,313 @@
+"""A whole graph with features, labels and split, checked once; everything after it may rely on it.
+
+Shapes:
+    N nodes   E arcs   F features   C classes (tasks, for multi-label)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from partition.csr import BoolArray, Int64Array, IntArray, csr_from_arcs
+
+Task = Literal["single", "multi"]
+Features = Any  # float32 [N, F]: ndarray, memmap or scipy CSR matrix (scipy has no stubs)
+
+NONE, TRAIN, VAL, TEST = 0, 1, 2, 3
+SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Graph:
+    """A node-classification graph.
+
+    Raises ValueError, one line, where features, labels or split do not fit together; the structure
+    (sorted rows, no loops, no duplicates) comes from `csr_from_arcs` and is asserted only.
+    """
+
+    indptr: Int64Array
+    """int64 [N+1]; row i lists the sources of the arcs into i."""
+    indices: IntArray
+    """int32 or int64 [E]; ascending within a row."""
+    features: Features
+    """float32 [N, F]: ndarray, memmap or scipy CSR."""
+    labels: npt.NDArray[Any]
+    """int64 [N], -1 = unlabelled; or uint8 [N, C], used where the node is in a split."""
+    split: npt.NDArray[np.uint8]
+    """uint8 [N]: 0 none, 1 train, 2 val, 3 test."""
+    num_classes: int
+    task: Task
+    directed: bool = False
+    name: str = "graph"
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    """What was decided while reading and should be said aloud."""
+
+    def __post_init__(self) -> None:
+        assert self.indptr.dtype == np.int64
+        assert self.indptr[0] == 0
+        assert self.indptr[-1] == self.indices.size
+        if self.num_nodes == 0:
+            raise ValueError(f"{self.name}: 0 nodes; a graph needs at least 1")
+        _check_features(self.name, self.features, self.num_nodes)
+        _check_labels(self)
+        _check_split(self)
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return int(self.indptr.size - 1)
+
+    @property
+    def num_arcs(self) -> int:
+        """E; an undirected edge is two arcs."""
+        return int(self.indices.size)
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+        return int(self.features.shape[1])
+
+    def in_degree(self) -> IntArray:
+        """Arcs into each node, int32 [N]."""
+        return np.diff(self.indptr).astype(np.int32)
+
+    def out_degree(self) -> IntArray:
+        """Arcs out of each node, int32 [N]."""
+        if not self.directed:
+            return self.in_degree()
+        return np.bincount(self.indices, minlength=self.num_nodes).astype(np.int32)
+
+    def digest(self) -> str:
+        """SHA-256 of the content (not of the name): the same graph, the same digest."""
+        digest = hashlib.sha256(f"{self.num_nodes} {self.task} {self.num_classes}".encode())
+        sparse = sp.issparse(self.features)
+        pieces = (
+            (self.features.data, self.features.indices, self.features.indptr) if sparse else (self.features,)
+        )
+        for array in (self.indptr, self.indices, self.labels, self.split, *pieces):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            rows = max(1, (1 << 24) // max(1, array[:1].nbytes))
+            for start in range(0, array.shape[0], rows):
+                digest.update(np.ascontiguousarray(array[start : start + rows]).data.cast("B"))
+        return digest.hexdigest()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        edge_index: npt.ArrayLike,
+        *,
+        features: Features,
+        labels: npt.ArrayLike,
+        split: npt.ArrayLike | None = None,
+        num_classes: int | None = None,
+        directed: bool = False,
+        name: str = "graph",
+        source: str = "",
+        notes: tuple[str, ...] = (),
+        split_seed: int = 0,
+    ) -> Graph:
+        """Graph of arcs `edge_index` [2, E] (source row, target row), in memory.
+
+        Arcs are symmetrised unless `directed`, duplicates merged, self loops removed. `labels` is
+        [N] class ids (NaN or -1 = unlabelled) or multi-hot [N, C]. `split` is uint8 [N]; without
+        one, the labelled nodes are split 60/20/20 by `split_seed`, and a note says so.
+        """
+        label_array, task = as_labels(name, np.asarray(labels))
+        num_nodes = label_array.shape[0]
+        arcs = checked_arcs(name, np.asarray(edge_index), num_nodes)
+        indptr, indices = csr_from_arcs(arcs[0], arcs[1], num_nodes, symmetrise=not directed)
+        labelled = label_array >= 0 if task == "single" else np.ones(num_nodes, np.bool_)
+        if split is None:
+            split, note = seeded_split(labelled, split_seed)
+            notes = (*notes, note)
+        split_array, dropped = labelled_split(np.asarray(split, np.uint8), labelled)
+        if dropped:
+            notes = (*notes, f"{dropped} nodes of the split have no label and were left out of it")
+        return cls(
+            indptr=indptr,
+            indices=indices,
+            features=as_features(features),
+            labels=label_array,
+            split=split_array,
+            num_classes=num_classes or count_classes(name, label_array, task),
+            task=task,
+            directed=directed,
+            name=name,
+            source=source,
+            notes=notes,
+        )
+
+
+def checked_arcs(name: str, edge_index: npt.NDArray[Any], num_nodes: int) -> IntArray:
+    """`edge_index` as integers [2, E]; ValueError for another shape, a fraction or a node beyond N."""
+    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
+        raise ValueError(f"{name}: edge_index has shape {edge_index.shape}; expected [2, E]")
+    if not np.issubdtype(edge_index.dtype, np.integer):
+        raise ValueError(f"{name}: edge_index has dtype {edge_index.dtype}; expected int32 or int64")
+    if edge_index.shape[1]:
+        low, high = int(edge_index.min()), int(edge_index.max())
+        if low < 0 or high >= num_nodes:
+            wrong = low if low < 0 else high
+            column = int(np.flatnonzero((edge_index == wrong).any(axis=0))[0])
+            raise ValueError(
+                f"{name}: edge {column} names node {wrong}, but there are {num_nodes} nodes (labels); "
+                f"ids go from 0 to {num_nodes - 1}"
+            )
+    return edge_index
+
+
+def as_features(features: Features) -> Features:
+    """float32, without loading a memmap that already is."""
+    if sp.issparse(features):
+        matrix = sp.csr_matrix(features)
+        matrix.sum_duplicates()
+        return matrix if matrix.dtype == np.float32 else matrix.astype(np.float32)
+    array = features if isinstance(features, np.ndarray) else np.asarray(features)
+    return array if array.dtype == np.float32 else array.astype(np.float32)
+
+
+def as_labels(name: str, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Task]:
+    """(int64 [N], "single") or (uint8 [N, C], "multi"); NaN class ids become -1."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2:
+        if not np.isin(labels, (0, 1)).all():
+            row = int(np.flatnonzero(~np.isin(labels, (0, 1)).all(axis=1))[0])
+            raise ValueError(f"{name}: multi-hot label row {row} has an entry that is neither 0 nor 1")
+        return np.ascontiguousarray(labels, dtype=np.uint8), "multi"
+    if labels.ndim != 1:
+        raise ValueError(f"{name}: label has shape {labels.shape}; expected [N] or multi-hot [N, C]")
+    if np.issubdtype(labels.dtype, np.floating):
+        labels = np.where(np.isnan(labels), -1, labels)
+        if (labels != np.floor(labels)).any():
+            row = int(np.flatnonzero(labels != np.floor(labels))[0])
+            raise ValueError(
+                f"{name}: label {labels[row]} of node {row} is no class id; expected whole numbers"
+            )
+    return np.ascontiguousarray(labels, dtype=np.int64), "single"
+
+
+def count_classes(name: str, labels: npt.NDArray[Any], task: Task) -> int:
+    """Classes seen (single) or label columns (multi); ValueError for more classes than nodes."""
+    if task == "multi":
+        return int(labels.shape[1])
+    highest = int(labels.max(initial=0))
+    if highest >= labels.size:
+        node = int(np.flatnonzero(labels == highest)[0])
+        raise ValueError(
+            f"{name}: label {highest} of node {node} is out of range: {highest + 1} classes for "
+            f"{labels.size} nodes; class ids count from 0 without large gaps, and -1 means unlabelled"
+        )
+    return highest + 1
+
+
+def seeded_split(labelled: BoolArray, seed: int) -> tuple[npt.NDArray[np.uint8], str]:
+    """60/20/20 of the labelled nodes, and the sentence that says so."""
+    nodes = np.random.default_rng([seed, 0x5B11]).permutation(np.flatnonzero(labelled))
+    split = np.zeros(labelled.size, np.uint8)
+    train, val = (nodes.size * 6 + 5) // 10, (nodes.size * 8 + 5) // 10
+    split[nodes[:train]], split[nodes[train:val]], split[nodes[val:]] = TRAIN, VAL, TEST
+    return split, f"no split in the source: {nodes.size} labelled nodes split 60/20/20 with seed {seed}"
+
+
+def split_from_indices(
+    name: str, num_nodes: int, train: npt.ArrayLike, val: npt.ArrayLike, test: npt.ArrayLike
+) -> npt.NDArray[np.uint8]:
+    """uint8 [N] from three lists of node ids; ValueError for an empty, overlapping or wrong list."""
+    split = np.zeros(num_nodes, np.uint8)
+    for code, listed in ((TRAIN, train), (VAL, val), (TEST, test)):
+        nodes = np.asarray(listed)
+        part = SPLIT_NAMES[code]
+        if nodes.dtype == np.bool_:
+            nodes = np.flatnonzero(nodes)
+        nodes = nodes.reshape(-1)
+        if nodes.size == 0:
+            raise ValueError(
+                f"{name}: {part}_idx is empty (0 of {num_nodes} nodes); give each of train_idx, val_idx and "
+                "test_idx at least one node, or leave all three out for a seeded 60/20/20 split"
+            )
+        if nodes.min() < 0 or nodes.max() >= num_nodes:
+            wrong = int(nodes.min() if nodes.min() < 0 else nodes.max())
+            raise ValueError(f"{name}: {part}_idx names node {wrong}, but there are {num_nodes} nodes")
+        taken = split[nodes]
+        if ((taken != NONE) & (taken != code)).any():
+            at = int(np.flatnonzero((taken != NONE) & (taken != code))[0])
+            raise ValueError(
+                f"{name}: node {int(nodes[at])} is in {SPLIT_NAMES[int(taken[at])]}_idx and in {part}_idx; "
+                "a node belongs to one split"
+            )
+        split[nodes] = code
+    return split
+
+
+def labelled_split(split: npt.NDArray[np.uint8], labelled: BoolArray) -> tuple[npt.NDArray[np.uint8], int]:
+    """`split` without the unlabelled nodes, and how many those were."""
+    lost = (split != NONE) & ~labelled
+    count = int(lost.sum())
+    return (np.where(lost, NONE, split).astype(np.uint8), count) if count else (split, 0)
+
+
+def _check_features(name: str, features: Features, num_nodes: int) -> None:
+    if features.ndim != 2 or features.shape[0] != num_nodes or features.shape[1] == 0:
+        raise ValueError(
+            f"{name}: features have shape {tuple(features.shape)}, but there are {num_nodes} nodes (labels); "
+            f"expected [{num_nodes}, F] with F >= 1"
+        )
+    if sp.issparse(features):
+        if not np.isfinite(features.data).all():
+            entry = int(np.flatnonzero(~np.isfinite(features.data))[0])
+            row = int(np.searchsorted(features.indptr, entry, side="right")) - 1
+            _raise_not_finite(name, row, num_nodes)
+        return
+    step = max(1, (1 << 22) // features.shape[1])
+    for start in range(0, num_nodes, step):
+        finite = np.isfinite(features[start : start + step])
+        if not finite.all():
+            _raise_not_finite(name, start + int(np.flatnonzero(~finite.all(axis=1))[0]), num_nodes)
+
+
+def _raise_not_finite(name: str, row: int, num_nodes: int) -> None:
+    raise ValueError(
+        f"{name}: features of row {row} (of {num_nodes}) hold NaN or infinity; "
+        "replace them in the source, for example with numpy.nan_to_num"
+    )
+
+
+def _check_labels(graph: Graph) -> None:
+    if graph.labels.shape[0] != graph.num_nodes:
+        raise ValueError(f"{graph.name}: {graph.labels.shape[0]} labels for {graph.num_nodes} nodes")
+    if graph.task == "multi":
+        assert graph.labels.dtype == np.uint8
+        assert graph.labels.ndim == 2
+        return
+    low, high = int(graph.labels.min()), int(graph.labels.max())
+    if low < -1 or high >= graph.num_classes:
+        wrong = low if low < -1 else high
+        node = int(np.flatnonzero(graph.labels == wrong)[0])
+        raise ValueError(
+            f"{graph.name}: label {wrong} of node {node} is out of range with {graph.num_classes} classes; "
+            f"class ids go from 0 to {graph.num_classes - 1}, and -1 means unlabelled"
+        )
+
+
+def _check_split(graph: Graph) -> None:
+    if graph.split.shape != (graph.num_nodes,) or graph.split.dtype != np.uint8:
+        raise ValueError(f"{graph.name}: split of shape {graph.split.shape} for {graph.num_nodes} nodes")
+    counts = np.bincount(graph.split, minlength=4)
+    if counts.size > 4:
+        raise ValueError(
+            f"{graph.name}: split code {counts.size - 1}; codes are 0 none, 1 train, 2 val, 3 test"
+        )
+    for code, part in SPLIT_NAMES.items():
+        if counts[code] == 0:
+            raise ValueError(
+                f"{graph.name}: the {part} split is empty (0 of {graph.num_nodes} nodes); training, choosing "
+                "and scoring need at least one labelled node each"
+            )
