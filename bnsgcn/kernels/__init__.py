@@ -1,0 +1,8 @@
+"""Sums over sparse blocks, fused elementwise passes and row packing; one interface, several backends."""
+
+from bnsgcn.kernels.autograd import Block
+from bnsgcn.kernels.csr import Csr
+from bnsgcn.kernels.protocol import Kernels
+from bnsgcn.kernels.select import select
+
+__all__ = ["Block", "Csr", "Kernels", "select"]

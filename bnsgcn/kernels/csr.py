@@ -1,0 +1,127 @@
+"""Unweighted sparse blocks in CSR form.
+
+Row r lists the columns it sums over. Ids are int32 where both the arcs and the columns fit, which halves the
+memory traffic of the ids; int64 otherwise.
+
+Shapes:
+    R rows   C columns   E arcs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_INT32_MAX = torch.iinfo(torch.int32).max
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Csr:
+    """One block. Equality is identity, so that a backend can key what it derives on the block."""
+
+    indptr: Tensor
+    """[R + 1], the same dtype as `indices`."""
+    indices: Tensor
+    """[E], columns of row r at indptr[r] : indptr[r + 1]."""
+    num_rows: int
+    num_cols: int
+
+    def __post_init__(self) -> None:
+        assert self.indptr.dtype == self.indices.dtype
+        assert self.indptr.device == self.indices.device
+        assert self.indptr.numel() == self.num_rows + 1
+
+    @property
+    def num_arcs(self) -> int:
+        """E."""
+        return self.indices.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where both arrays are."""
+        return self.indices.device
+
+    @classmethod
+    def from_numpy(cls, indptr: NDArray[np.integer], indices: NDArray[np.integer], num_cols: int) -> Csr:
+        """A block of NumPy arrays; memory is shared where the dtype is right already."""
+        return cls.of(torch.from_numpy(indptr), torch.from_numpy(indices), num_cols)
+
+    @classmethod
+    def of(cls, indptr: Tensor, indices: Tensor, num_cols: int) -> Csr:
+        """A block of tensors of any integer dtype; checks that the arrays agree with each other.
+
+        Raises:
+            ValueError: `indptr` does not end with the number of arcs, or a column is outside [0, num_cols).
+        """
+        ends = (int(indptr[0]), int(indptr[-1]))
+        if ends != (0, indices.numel()):
+            raise ValueError(
+                f"indptr runs from {ends[0]} to {ends[1]}, but there are {indices.numel()} column ids"
+            )
+        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < num_cols:
+            low, high = int(indices.min()), int(indices.max())
+            raise ValueError(f"column ids run from {low} to {high}, the block has {num_cols} columns")
+        dtype = id_dtype(indices.numel(), num_cols)
+        return cls(
+            indptr.to(dtype).contiguous(), indices.to(dtype).contiguous(), indptr.numel() - 1, num_cols
+        )
+
+    def to(self, device: torch.device | str) -> Csr:
+        """The block on `device`; itself when it is there already."""
+        if self.device == torch.device(device):
+            return self
+        return dataclasses.replace(self, indptr=self.indptr.to(device), indices=self.indices.to(device))
+
+    def degrees(self) -> Tensor:
+        """Arcs of each row: [R]."""
+        return self.indptr.diff()
+
+    def row_ids(self) -> Tensor:
+        """The row of each arc: [E]."""
+        rows = torch.arange(self.num_rows, dtype=self.indices.dtype, device=self.device)
+        return torch.repeat_interleave(rows, self.degrees(), output_size=self.num_arcs)
+
+    def transpose(self) -> Csr:
+        """Rows and columns swapped; columns ascend inside a row when the rows were in order, as ours are."""
+        order = torch.sort(self.indices, stable=True).indices
+        counts = torch.bincount(self.indices, minlength=self.num_cols)
+        dtype = id_dtype(self.num_arcs, self.num_rows)
+        return Csr(_offsets(counts, dtype), self.row_ids()[order].to(dtype), self.num_cols, self.num_rows)
+
+    def select_rows(self, rows: Tensor) -> Csr:
+        """The given rows, in the given order; a bool mask [R] or ids [K], which may repeat."""
+        if rows.dtype == torch.bool:
+            rows = rows.nonzero().view(-1)
+        indptr = self.indptr.to(torch.int64)
+        counts = indptr.diff()[rows]
+        offsets = _offsets(counts, torch.int64)
+        total = int(offsets[-1])
+        shift = torch.repeat_interleave(indptr[rows] - offsets[:-1], counts, output_size=total)
+        arcs = shift + torch.arange(total, device=self.device)
+        dtype = id_dtype(total, self.num_cols)
+        return Csr(offsets.to(dtype), self.indices[arcs].to(dtype), rows.numel(), self.num_cols)
+
+    def compact(self, column_map: Tensor, num_cols: int) -> Csr:
+        """Columns renamed by `column_map` int32 [C] (new column, or -1 to drop the arc); rows stay."""
+        renamed = column_map[self.indices]
+        kept = renamed >= 0
+        before = torch.zeros(self.num_arcs + 1, dtype=torch.int64, device=self.device)
+        torch.cumsum(kept, 0, out=before[1:])
+        dtype = id_dtype(self.num_arcs, num_cols)
+        return Csr(before[self.indptr].to(dtype), renamed[kept].to(dtype), self.num_rows, num_cols)
+
+
+def id_dtype(num_arcs: int, num_cols: int) -> torch.dtype:
+    """int32 where both numbers fit."""
+    return torch.int32 if max(num_arcs, num_cols) <= _INT32_MAX else torch.int64
+
+
+def _offsets(counts: Tensor, dtype: torch.dtype) -> Tensor:
+    """Exclusive prefix sums with the total at the end: [K] -> [K + 1]."""
+    ends = torch.zeros(counts.numel() + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=ends[1:])
+    return ends.to(dtype)
