@@ -88,7 +88,7 @@ def sum_block(
 
     `addend` [R, F] is changed in place and returned: an inner sum becomes the whole sum without another pass.
     """
-    result: Tensor = _SumBlock.apply(x, addend, block, row_scale, col_scale)
+    result: Tensor = _SumBlock.apply(x, addend, block, row_scale, col_scale)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -111,12 +111,12 @@ def dropout(kernels: Kernels, x: Tensor, node_ids: Tensor, key: int, p: float) -
     """Dropout of x [N, F], its mask a pure function of (key, node_ids[n], column); x itself when p is 0."""
     if p == 0.0:
         return x
-    result: Tensor = _Dropout.apply(x, kernels, node_ids, key, p)
+    result: Tensor = _Dropout.apply(x, kernels, node_ids, key, p)  # type: ignore[no-untyped-call]
     return result
 
 
 class _ReluDropout(torch.autograd.Function):
-    """mask * max(x, 0) / keep. Keeps its result, as the next product does anyway; it is 0 where grad must be."""
+    """mask * max(x, 0) / keep. Keeps its result, as the next product does; it is 0 where grad must be."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernels: Kernels, node_ids: Tensor, key: int, p: float) -> Tensor:
@@ -135,7 +135,7 @@ class _ReluDropout(torch.autograd.Function):
 
 def relu_dropout(kernels: Kernels, x: Tensor, node_ids: Tensor, key: int, p: float) -> Tensor:
     """dropout(relu(x)) of x [N, F] in one pass; p may be 0."""
-    result: Tensor = _ReluDropout.apply(x, kernels, node_ids, key, p)
+    result: Tensor = _ReluDropout.apply(x, kernels, node_ids, key, p)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -192,22 +192,23 @@ def norm_relu_dropout(
     relu: bool = True,
 ) -> Tensor:
     """dropout(relu(layer_norm(x, weight, bias, eps))) of x [N, F] in one pass; p may be 0, relu off."""
-    result: Tensor = _NormReluDropout.apply(x, weight, bias, kernels, eps, node_ids, key, p, relu)
+    result: Tensor = _NormReluDropout.apply(x, weight, bias, kernels, eps, node_ids, key, p, relu)  # type: ignore[no-untyped-call]
     return result
 
 
 class _AttentionSum(torch.autograd.Function):
-    """Sums weighted by attention; inner and halo block are added up by the caller, who divides by the weight.
+    """Sums weighted by attention; the caller adds inner and halo block and divides by the weight.
 
-    | tensor    | shape     | forward                                       | backward                              |
-    |-----------|-----------|-----------------------------------------------|---------------------------------------|
-    | score_dst | [R, h]    | w = exp(leaky(score_dst + score_src) - shift) | sum over c of w leaky' (gw + <gs, x>) |
-    | score_src | [C, h]    |                                               | sum over r of the same                |
-    | x         | [C, h, d] |                                               | sum over r of w gs                    |
-    | shift     | [R, h]    | constant; cancels in sum / weight             | none                                  |
-    | sum       | [R, h, d] | sum over c of w x                             | gs                                    |
-    | weight    | [R, h]    | sum over c of w                               | gw                                    |
+    | tensor    | shape     | forward                                       | backward                    |
+    |-----------|-----------|-----------------------------------------------|-----------------------------|
+    | score_dst | [R, h]    | w = exp(leaky(score_dst + score_src) - shift) | sum over c of t             |
+    | score_src | [C, h]    |                                               | sum over r of t             |
+    | x         | [C, h, d] |                                               | sum over r of w gs          |
+    | shift     | [R, h]    | constant; cancels in sum / weight             | none                        |
+    | sum       | [R, h, d] | sum over c of w x                             | gs                          |
+    | weight    | [R, h]    | sum over c of w                               | gw                          |
 
+    where t = w leaky'(score) (gw + <gs, x>).
     Pitfall: weights are computed again, [E, h] is never kept.
     """
 
@@ -247,7 +248,7 @@ def attention_sum(
     al., "Graph attention networks", ICLR 2018, equation 3, before the division). `shift` [R, h] is a constant
     that keeps the exponent at or below 0: leaky_relu(score_dst + the largest score_src that the row sees).
     """
-    result: tuple[Tensor, Tensor] = _AttentionSum.apply(score_dst, score_src, x, block, shift, slope)
+    result: tuple[Tensor, Tensor] = _AttentionSum.apply(score_dst, score_src, x, block, shift, slope)  # type: ignore[no-untyped-call]
     return result
 
 

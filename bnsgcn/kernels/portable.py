@@ -270,7 +270,8 @@ def _sparse(csr: Csr, columns: Tensor, values: Tensor, num_cols: int) -> Tensor:
 def _multiply(adjacency: Tensor, x: Tensor) -> Tensor:
     """The product; on CPU the reduce form, which is faster than the general one and has int32 ids."""
     if x.device.type == "cpu":
-        return torch.sparse.mm(adjacency, x, "sum")
+        reduced: Tensor = torch.sparse.mm(adjacency, x, "sum")
+        return reduced
     return torch.mm(adjacency, x)
 
 
@@ -287,8 +288,8 @@ def _weigh(scores: Tensor, shift: Tensor, slope: float) -> Tensor:
 def _arc_products(dst: Tensor, src: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Inner product of left[r] and right[c] per arc and head: [E, h], a piece of the arcs at a time."""
     products = left.new_empty(dst.numel(), left.shape[1])
-    for piece, d, s in zip(
-        products.split(_ARCS_AT_ONCE), dst.split(_ARCS_AT_ONCE), src.split(_ARCS_AT_ONCE), strict=True
-    ):
-        torch.sum(left.index_select(0, d) * right.index_select(0, s), dim=2, out=piece)
+    for first in range(0, dst.numel(), _ARCS_AT_ONCE):
+        arcs = slice(first, first + _ARCS_AT_ONCE)
+        pairs = left.index_select(0, dst[arcs]) * right.index_select(0, src[arcs])
+        torch.sum(pairs, dim=2, out=products[arcs])
     return products

@@ -31,7 +31,7 @@ class Kernels(Protocol):
         col_scale: Tensor | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
-        """out[r] (+)= row_scale[r] * sum of col_scale[c] * x[c] over the columns c of row r; [C, F] -> [R, F].
+        """out[r] (+)= row_scale[r] * sum over row r's columns c of col_scale[c] * x[c]: [C, F] -> [R, F].
 
         With `out` given the sum is added to it. Scales have the dtype of `x`.
         """
@@ -67,7 +67,7 @@ class Kernels(Protocol):
     def dropout(
         self, x: Tensor, node_ids: Tensor, key: int, p: float, *, out: Tensor | None = None
     ) -> Tensor:
-        """x / keep where the bits of (key, node id, column) say so, else 0; its own backward. `out` may be x."""
+        """x / keep where the bits of (key, node id, column) say so, else 0; its own backward; out may be x."""
         ...
 
     def relu_dropout(

@@ -113,6 +113,7 @@ def keep_mask(key: int, node_ids: Tensor, num_columns: int, p: float) -> Tensor:
     if node_ids.device.type != "cpu" or node_ids.numel() <= _ROWS_AT_ONCE:
         return bits(key, node_ids, num_columns) < levels
     mask = torch.empty(node_ids.numel(), num_columns, dtype=torch.bool)
-    for rows, piece in zip(node_ids.split(_ROWS_AT_ONCE), mask.split(_ROWS_AT_ONCE), strict=True):
-        torch.lt(bits(key, rows, num_columns), levels, out=piece)
+    for first in range(0, node_ids.numel(), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        torch.lt(bits(key, node_ids[rows], num_columns), levels, out=mask[rows])
     return mask
