@@ -18,7 +18,7 @@ def cached_parts(
     method: str = "metis",
     objective: Objective = "volume",
     seed: int = 0,
-    root: Path | str = Path.home() / ".cache" / "bnsgcn" / "parts",
+    root: Path | str = "~/.cache/bnsgcn/parts",
     progress: Progress | None = None,
 ) -> Path:
     """The folder of parts of `source` under `root`, made if it is not there yet.

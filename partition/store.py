@@ -154,13 +154,22 @@ def read_manifest(folder: Path | str) -> Manifest:
         raise ValueError(
             f"{path}: keys missing or unknown: {', '.join(sorted(set(loaded) ^ wanted))}; {AGAIN}"
         )
-    manifest = Manifest(**{**loaded, "part_nodes": tuple(loaded["part_nodes"])})
+    manifest = Manifest(**{**loaded, "part_nodes": _tuple(loaded["part_nodes"])})
+    for field in dataclasses.fields(Manifest):
+        kind, value = field.type.split("[")[0], getattr(manifest, field.name)
+        if type(value).__name__ != kind:
+            raise ValueError(f"{path}: {field.name} is {value!r}, which is no {kind}; {AGAIN}")
     if len(manifest.part_nodes) != manifest.parts or sum(manifest.part_nodes) != manifest.num_nodes:
         raise ValueError(
             f"{path}: {len(manifest.part_nodes)} part sizes with {sum(manifest.part_nodes)} nodes in all, "
             f"but {manifest.parts} parts and {manifest.num_nodes} nodes are stated; {AGAIN}"
         )
     return manifest
+
+
+def _tuple(value: object) -> object:
+    whole = isinstance(value, list) and all(type(entry) is int for entry in value)
+    return tuple(value) if whole and isinstance(value, list) else value
 
 
 def open_part(folder: Path | str, part: int, *, verify: bool = True) -> Part:
