@@ -3,10 +3,10 @@
     synthetic[:nodes=20000,degree=20,features=64,classes=10,communities=200,seed=0,
                between=0.05,noise=0.05,spread=0.15,train=0.6,val=0.2]
 
-`degree` arcs per node on average; `between` share of the edges that ignore communities; `noise` share
-of random labels; `spread` distance of the class centroids in units of the noise of the features.
-Node ids are shuffled: they carry no locality. The same options give the same graph with the same
-NumPy major version.
+Defaults shrink where `nodes` is small. `degree` arcs per node on average; `between` share of the edges
+that ignore communities; `noise` share of random labels; `spread` distance of the class centroids in
+units of the noise of the features. Node ids are shuffled: they carry no locality. The same options
+give the same graph with the same NumPy major version.
 
 Shapes:
     N nodes   K communities   M edges (half of the arcs)
@@ -36,10 +36,23 @@ def load(spec: SourceSpec) -> Graph:
             f"{spec.text}: '{spec.target}' is not KEY=VALUE; write for example synthetic:nodes=1000,degree=10"
         )
     spec.only(*DEFAULTS)
-    chosen = {key: spec.real(key, value) for key, value in DEFAULTS.items()}
-    chosen.update({key: spec.integer(key, int(DEFAULTS[key])) for key in WHOLE})
+    nodes = spec.integer("nodes", int(DEFAULTS["nodes"]))
+    defaults = {**DEFAULTS, **{key: min(DEFAULTS[key], most) for key, most in _fitting(nodes).items()}}
+    chosen: dict[str, float] = {
+        key: spec.integer(key, int(default)) for key, default in defaults.items() if key in WHOLE
+    }
+    chosen |= {key: spec.real(key, default) for key, default in defaults.items() if key not in WHOLE}
     _check(spec.text, chosen)
     return _generate(spec.text, chosen)
+
+
+def _fitting(nodes: int) -> dict[str, int]:
+    """Largest default of the options that a small graph cannot have in full."""
+    return {
+        "communities": max(1, nodes // 20),
+        "classes": max(1, nodes // 5),
+        "degree": max(1, (nodes - 1) // 4),
+    }
 
 
 def _check(text: str, chosen: dict[str, float]) -> None:
