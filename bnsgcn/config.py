@@ -124,13 +124,23 @@ class TrainConfig:
                 f"use --hidden {-(-self.hidden // self.heads) * self.heads}"
             )
         if self.model == "gat" and self.precompute:
-            raise ValueError("--precompute needs a fixed aggregation, gat learns its own; leave it out or use sage, gcn")
+            raise ValueError(
+                "--precompute needs a fixed aggregation, gat learns its own; leave it out or use sage, gcn"
+            )
 
     def _check_training(self) -> None:
         if not self.lr > 0:
             raise ValueError(f"--lr is {self.lr}, must be above 0; try 0.01")
         _at_least("weight-decay", self.weight_decay, 0)
-        for name in ("epochs", "eval_every", "patience", "checkpoint_every", "telemetry_every", "threads", "seed"):
+        for name in (
+            "epochs",
+            "eval_every",
+            "patience",
+            "checkpoint_every",
+            "telemetry_every",
+            "threads",
+            "seed",
+        ):
             _at_least(name.replace("_", "-"), getattr(self, name), 0)
         if not self.timeout_s > 0:
             raise ValueError(f"--timeout-s is {self.timeout_s}, must be above 0; try 600")
@@ -141,7 +151,9 @@ class TrainConfig:
         if self.device == "cpu" and self.backend == "nccl":
             raise ValueError("--backend nccl needs --device cuda; use --backend gloo with --device cpu")
         if self.halo_cache and self.sampling_rate == 1.0:
-            raise ValueError("--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none")
+            raise ValueError(
+                "--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Field values, ready for json.dump."""

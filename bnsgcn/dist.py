@@ -1,0 +1,168 @@
+"""The process group: the only file that asks torch.distributed for rank, size or groups.
+
+One frozen `World` is made once and passed down. A world of one worker needs no process group, so the
+same code runs in a notebook. Every rank enters every collective in the same order, with zero rows too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor
+
+IntList = Iterable[Any]
+"""Integers, Python's or NumPy's."""
+
+
+class Pending:
+    """A collective under way; `wait` may be called again and then costs nothing."""
+
+    def __init__(self, work: Any | None) -> None:
+        self._work = work
+
+    def wait(self) -> None:
+        """Block until the collective is complete; a dead peer raises RuntimeError within the timeout."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World:
+    """Who this worker is and how it reaches the others."""
+
+    rank: int
+    size: int
+    device: torch.device
+    backend: str | None = None
+
+    @classmethod
+    def single(cls, device: str = "cpu") -> World:
+        """A world of one worker, without a process group."""
+        return cls(rank=0, size=1, device=torch.device(device))
+
+    @classmethod
+    def start(cls, *, backend: str = "auto", device: str = "auto", timeout_s: float = 600.0) -> World:
+        """Join the group that torchrun's environment describes; outside torchrun, a world of one.
+
+        Raises:
+            ValueError: nccl without CUDA devices, or more local workers than CUDA devices.
+        """
+        place = _pick_device(device)
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls(rank=0, size=1, device=place)
+        name = _pick_backend(backend, place)
+        timeout = datetime.timedelta(seconds=timeout_s)
+        torch_dist.init_process_group(name, timeout=timeout, device_id=place if name == "nccl" else None)
+        return cls(rank=torch_dist.get_rank(), size=torch_dist.get_world_size(), device=place, backend=name)
+
+    @classmethod
+    def join(cls, rendezvous_file: str, *, rank: int, size: int, timeout_s: float = 60.0) -> World:
+        """Join a gloo group of `size` ranks of one machine that meet at a file."""
+        if size > 1:
+            torch_dist.init_process_group(
+                "gloo",
+                init_method=f"file://{rendezvous_file}",
+                rank=rank,
+                world_size=size,
+                timeout=datetime.timedelta(seconds=timeout_s),
+            )
+        return cls(rank=rank, size=size, device=torch.device("cpu"), backend="gloo" if size > 1 else None)
+
+    def close(self) -> None:
+        """Leave the group; safe to call twice."""
+        if self.size > 1 and torch_dist.is_initialized():
+            torch_dist.destroy_process_group()
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            self.all_reduce(torch.zeros(1, device=self.device))
+
+    def all_reduce(self, values: Tensor, op: str = "sum") -> Tensor:
+        """Reduce `values` in place over all ranks; op is sum, max or min. Returns `values`."""
+        if self.size > 1:
+            operation = {
+                "sum": torch_dist.ReduceOp.SUM,
+                "max": torch_dist.ReduceOp.MAX,
+                "min": torch_dist.ReduceOp.MIN,
+            }
+            torch_dist.all_reduce(values, operation[op])
+        return values
+
+    def broadcast(self, values: Tensor, source: int = 0) -> Tensor:
+        """Overwrite `values` on every rank by those of rank `source`."""
+        if self.size > 1:
+            torch_dist.broadcast(values, source)
+        return values
+
+    def all_gather(self, values: Tensor) -> Tensor:
+        """Stack `values` [...] of all ranks: [size, ...]; the shapes must agree."""
+        if self.size == 1:
+            return values.unsqueeze(0)
+        pieces = [torch.empty_like(values) for _ in range(self.size)]
+        torch_dist.all_gather(pieces, values.contiguous())
+        return torch.stack(pieces)
+
+    def all_to_all(
+        self, received: Tensor, sent: Tensor, receive_splits: Sequence[int], send_splits: Sequence[int]
+    ) -> Pending:
+        """Move rows: `send_splits[r]` rows of `sent` to rank r, into `receive_splits[r]` rows of `received`.
+
+        Both tensors must stay alive and untouched until the returned `Pending` was waited for.
+        """
+        assert received.shape[0] == sum(receive_splits), (received.shape, list(receive_splits))
+        assert sent.shape[0] == sum(send_splits), (sent.shape, list(send_splits))
+        if self.size == 1:
+            received.copy_(sent)
+            return Pending(None)
+        work = torch_dist.all_to_all_single(
+            received, sent, list(receive_splits), list(send_splits), async_op=True
+        )
+        return Pending(work)
+
+    def all_to_all_now(self, sent: Tensor, send_splits: IntList, receive_splits: IntList) -> Tensor:
+        """`all_to_all` of rows on this world's device into a new tensor, waited for."""
+        send, receive = [int(rows) for rows in send_splits], [int(rows) for rows in receive_splits]
+        received = sent.new_empty(sum(receive), *sent.shape[1:])
+        self.all_to_all(received, sent.contiguous(), receive, send).wait()
+        return received
+
+
+def local_size() -> int:
+    """Workers on this machine, as torchrun says; 1 outside torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _pick_device(name: str) -> torch.device:
+    wants_cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    if not wants_cuda:
+        return torch.device("cpu")
+    count, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if local_size() > count:
+        if name == "auto":
+            return torch.device("cpu")
+        raise ValueError(
+            f"--device cuda with {local_size()} local workers but {count} CUDA devices here; "
+            f"use at most {count} workers a machine or --device cpu"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _pick_backend(name: str, device: torch.device) -> str:
+    if name == "auto":
+        return "nccl" if device.type == "cuda" else "gloo"
+    if name == "nccl" and device.type != "cuda":
+        raise ValueError(
+            "--backend nccl needs CUDA tensors and there is no CUDA device here; use --backend gloo"
+        )
+    return name

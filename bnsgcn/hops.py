@@ -1,0 +1,167 @@
+"""From a part to the hops that a model runs on: one list for training, one for evaluation, one for prediction.
+
+They differ in view (all edges, or those between training nodes), in target rows and in policy; never in code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bnsgcn.blocks import BlockBuilder, LayerBlocks, View, degrees
+from bnsgcn.dist import World
+from bnsgcn.draws import DrawSource, FullDraws
+from bnsgcn.exchange import Lane, Policy, Traffic
+from bnsgcn.halo import BoolArray, HaloPlan, IntArray, as_index
+from bnsgcn.hop import Clock, Hop, Rows
+from bnsgcn.kernels import Block, Kernels
+from bnsgcn.nn.conv import Conv
+from bnsgcn.spans import Spans
+from bnsgcn.wire import Wire
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Stage:
+    """What all hops of a worker share."""
+
+    world: World
+    kernels: Kernels
+    clock: Clock
+    spans: Spans
+    traffic: Traffic
+    dtype: torch.dtype
+
+
+def exact_policy(kernels: Kernels) -> Policy:
+    """Every row, this epoch's, as computed."""
+    wire = Wire("fp32", kernels)
+    return Policy(feature_wire=wire, gradient_wire=wire)
+
+
+class HopSet:
+    """The hops of one view and target set, and the input features of the lowest one's source rows."""
+
+    def __init__(
+        self, stage: Stage, view: View, builder: BlockBuilder, depth: int, targets: BoolArray
+    ) -> None:
+        """Collective; `targets` bool [I] are the rows whose logits are wanted."""
+        self._stage, self._view = stage, view
+        self.layers = builder.layers(depth, targets)
+        in_degree, out_degree = degrees(stage.world, view)
+        self.hops = [
+            self._hop(index, layer, in_degree, out_degree) for index, layer in enumerate(self.layers)
+        ]
+        self.features = self._features(self.layers[0].source)
+        self.lanes: list[Lane] = []
+
+    def _hop(self, index: int, layer: LayerBlocks, in_degree: IntArray, out_degree: IntArray) -> Hop:
+        stage, device = self._stage, self._stage.world.device
+        place = layer.destination_place
+        return Hop(
+            index=index,
+            src=self._rows(layer.source),
+            dst=self._rows(layer.destination),
+            dst_place=None if place is None else as_index(place, device),
+            inner=layer.inner,
+            lane=None,
+            in_degree=torch.from_numpy(in_degree[layer.destination]).to(device, stage.dtype),
+            out_degree=torch.from_numpy(out_degree[layer.source]).to(device, stage.dtype),
+        )
+
+    def _rows(self, rows: IntArray) -> Rows:
+        stage = self._stage
+        node_ids = as_index(self._view.part.node_ids[rows], stage.world.device)
+        return Rows(node_ids, stage.clock, stage.world, stage.kernels)
+
+    def _features(self, rows: IntArray) -> Tensor:
+        """Features of inner rows; the memory map itself where nothing has to be chosen or converted."""
+        features: npt.NDArray[np.float32] = self._view.part.features
+        chosen = features if rows.size == features.shape[0] else features[rows]
+        return torch.from_numpy(chosen).to(self._stage.world.device, self._stage.dtype)
+
+    @property
+    def world(self) -> World:
+        return self._stage.world
+
+    @property
+    def logits_rows(self) -> IntArray:
+        """Inner rows of the part that the model's logits belong to, ascending."""
+        return self.layers[-1].destination
+
+    def precompute(self, conv: Conv, known: HopSet | None = None) -> None:
+        """Aggregate the input features once; layer 0 sends nothing from then on. Collective.
+
+        `known`: another set of the same view whose aggregate is taken over where the rows are the same.
+        """
+        hop, layer = self.hops[0], self.layers[0]
+        mine = known is not None and np.array_equal(known.layers[0].destination, layer.destination)
+        shared = self._stage.world.all_reduce(
+            torch.tensor([int(mine)], device=self._stage.world.device), "min"
+        )
+        if known is not None and bool(shared):
+            self.hops[0], self.features = known.hops[0], known.features
+            return
+        plans, blocks = {0: layer.plan}, {0: layer.halo}
+        lane = self._lane(0, FullDraws(self._stage.world, plans, blocks), exact_policy(self._stage.kernels))
+        with torch.no_grad():
+            aggregate = conv.aggregate(dataclasses.replace(hop, lane=lane), self.features)
+            if layer.destination_place is not None:
+                self.features = self._features(layer.destination)
+        out_degree = hop.out_degree if hop.dst_place is None else hop.out_degree[hop.dst_place]
+        self.hops[0] = dataclasses.replace(
+            hop, src=hop.dst, dst_place=None, out_degree=out_degree, precomputed=aggregate
+        )
+
+    def connect(self, policy: Policy, draws: DrawSource | None = None) -> None:
+        """Give every layer that exchanges its lane; `draws` defaults to every row."""
+        if self._stage.world.size == 1:
+            return
+        exchanging = self.exchanging
+        if draws is None:
+            draws = FullDraws(self._stage.world, self.plans, self.halo_blocks)
+        for index in exchanging:
+            lane = self._lane(index, draws, policy)
+            self.hops[index] = dataclasses.replace(self.hops[index], lane=lane)
+            self.lanes.append(lane)
+
+    @property
+    def exchanging(self) -> list[int]:
+        """Layers whose input travels: all, but a precomputed one."""
+        return [hop.index for hop in self.hops if hop.precomputed is None]
+
+    @property
+    def plans(self) -> dict[int, HaloPlan]:
+        return {index: self.layers[index].plan for index in self.exchanging}
+
+    @property
+    def halo_blocks(self) -> dict[int, Block]:
+        return {index: self.layers[index].halo for index in self.exchanging}
+
+    def _lane(self, index: int, draws: DrawSource, policy: Policy) -> Lane:
+        stage, layer = self._stage, self.layers[index]
+        return Lane(
+            index,
+            world=stage.world,
+            kernels=stage.kernels,
+            sizes=(layer.plan.send_rows.size, layer.plan.recv_part.size),
+            block=layer.halo,
+            draws=draws,
+            policy=policy,
+            spans=stage.spans,
+            traffic=stage.traffic,
+        )
+
+    def begin(self, epoch: int) -> None:
+        """Set the epoch of everything that depends on it."""
+        self._stage.clock.epoch = epoch
+        for lane in self.lanes:
+            lane.epoch = epoch
+
+    def drain(self) -> None:
+        """Wait for everything in flight."""
+        for lane in self.lanes:
+            lane.drain()

@@ -1,0 +1,24 @@
+"""The training loss: summed over this worker's training nodes, divided by the global count.
+
+So the sum of all ranks' losses, and of their gradients, is what one process would have.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def task_loss(logits: Tensor, labels: Tensor, global_count: int) -> Tensor:
+    """This rank's share of the loss, a scalar.
+
+    Args:
+        logits: [T, C], this rank's training nodes.
+        labels: int64 [T] class ids (cross-entropy), or float [T, C] multi-hot (binary cross-entropy, the mean
+            over classes, as torch.nn.BCEWithLogitsLoss).
+        global_count: training nodes of all ranks.
+    """
+    if labels.dim() == 1:
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / global_count
+    total = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    return total / (global_count * labels.shape[1])

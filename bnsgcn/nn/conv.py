@@ -1,0 +1,203 @@
+"""Graph convolutions over a hop: GCN, GraphSAGE (mean) and GAT.
+
+Each takes (hop, h) with h [C, in] of the hop's source rows and gives [D, out] of its destination rows. The
+sum runs over unweighted blocks; degrees of the whole graph scale rows. The weight is applied before
+aggregating and exchanging where that is the narrower side, after it otherwise.
+
+    C source rows   D destination rows   R halo rows   K heads
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bnsgcn.exchange import Arrival
+from bnsgcn.hop import Hop
+from bnsgcn.kernels import Block, autograd
+from bnsgcn.nn.dropout import Dropout
+from bnsgcn.nn.products import product, sum_of_products
+
+
+class Conv(torch.nn.Module):
+    """What the convolutions share: dropout of the layer's input.
+
+    Args:
+        dropout: probability for the layer's input (rows at their owner, before the exchange).
+        layer: number of the dropout's mask.
+    """
+
+    precomputable = False
+    """Whether `aggregate` is free of parameters, so that layer 0's can be computed once."""
+
+    def __init__(self, in_features: int, out_features: int, *, dropout: float, layer: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.dropout = Dropout(dropout, layer=layer)
+
+    def aggregate(self, hop: Hop, h: Tensor) -> Tensor:
+        """The parameter-free part of the convolution: [C, in] -> [D, in]."""
+        raise TypeError(f"{type(self).__name__} has no parameter-free aggregation")
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}"
+
+
+class GCNConv(Conv):
+    """out = D^-1/2 A D^-1/2 h W^T + b (Kipf and Welling, ICLR 2017, eq. 2; as DGL's GraphConv, norm="both").
+
+    In a directed graph the source side is scaled by out-degrees, the destination side by in-degrees.
+    """
+
+    precomputable = True
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool = True, dropout: float = 0.0, layer: int = 0
+    ) -> None:
+        super().__init__(in_features, out_features, dropout=dropout, layer=layer)
+        self.weight = torch.nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = torch.nn.Parameter(torch.zeros(out_features)) if bias else None
+        torch.nn.init.xavier_uniform_(self.weight)
+
+    def aggregate(self, hop: Hop, h: Tensor) -> Tensor:
+        """D^-1/2 A D^-1/2 h."""
+        source_scale, row_scale = _inverse_root(hop.out_degree), _inverse_root(hop.in_degree)
+        h, arriving = hop.post(h, source_scale)
+        return hop.sum(h, arriving, source_scale=source_scale, row_scale=row_scale)
+
+    def forward(self, hop: Hop, h: Tensor) -> Tensor:
+        if hop.precomputed is not None:
+            return product(self.dropout(hop.dst, hop.precomputed), self.weight, self.bias)
+        h = self.dropout(hop.src, h)
+        if self.out_features < self.in_features:
+            out = self.aggregate(hop, product(h, self.weight))
+            return out if self.bias is None else out + self.bias
+        return product(self.aggregate(hop, h), self.weight, self.bias)
+
+
+class SAGEConv(Conv):
+    """out = h W_self^T + mean over neighbours (h) W_neigh^T + b (Hamilton et al., NeurIPS 2017; DGL's "mean").
+
+    A row without neighbours has mean 0.
+    """
+
+    precomputable = True
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool = True, dropout: float = 0.0, layer: int = 0
+    ) -> None:
+        super().__init__(in_features, out_features, dropout=dropout, layer=layer)
+        self.weight_self = torch.nn.Parameter(torch.empty(out_features, in_features))
+        self.weight_neigh = torch.nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = torch.nn.Parameter(torch.zeros(out_features)) if bias else None
+        gain = torch.nn.init.calculate_gain("relu")
+        torch.nn.init.xavier_uniform_(self.weight_self, gain)
+        torch.nn.init.xavier_uniform_(self.weight_neigh, gain)
+
+    def aggregate(self, hop: Hop, h: Tensor) -> Tensor:
+        """Mean over the neighbours."""
+        h, arriving = hop.post(h)
+        return hop.sum(h, arriving, row_scale=_inverse(hop.in_degree))
+
+    def forward(self, hop: Hop, h: Tensor) -> Tensor:
+        if hop.precomputed is not None:
+            own = self.dropout(hop.dst, hop.self_rows(h))
+            mean = self.dropout(hop.dst, hop.precomputed, copy=1)
+            return sum_of_products(own, self.weight_self, mean, self.weight_neigh, self.bias)
+        h = self.dropout(hop.src, h)
+        row_scale = _inverse(hop.in_degree)
+        if self.out_features < self.in_features:
+            z, arriving = hop.post(product(h, self.weight_neigh))
+            own = product(hop.self_rows(h), self.weight_self, self.bias)
+            return hop.sum(z, arriving, row_scale=row_scale, into=own)
+        h, arriving = hop.post(h)
+        mean = hop.sum(h, arriving, row_scale=row_scale)
+        return sum_of_products(hop.self_rows(h), self.weight_self, mean, self.weight_neigh, self.bias)
+
+
+class GATConv(Conv):
+    """Attention over neighbours with K heads (Velickovic et al., ICLR 2018, eqs. 1-4; as DGL's GATConv).
+
+    out_features is the width of one head; the result is [D, K * out_features], or the heads' mean [D,
+    out_features] with concat=False. Inner and halo block are summed apart and combined by their largest
+    score, as in online softmax, so the inner block does not wait for the halo.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        heads: int = 1,
+        concat: bool = True,
+        slope: float = 0.2,
+        bias: bool = True,
+        dropout: float = 0.0,
+        layer: int = 0,
+    ) -> None:
+        super().__init__(in_features, out_features, dropout=dropout, layer=layer)
+        self.heads, self.concat, self.slope = heads, concat, slope
+        self.weight = torch.nn.Parameter(torch.empty(heads * out_features, in_features))
+        self.score_src = torch.nn.Parameter(torch.empty(1, heads, out_features))
+        self.score_dst = torch.nn.Parameter(torch.empty(1, heads, out_features))
+        width = heads * out_features if concat else out_features
+        self.bias = torch.nn.Parameter(torch.zeros(width)) if bias else None
+        gain = torch.nn.init.calculate_gain("relu")
+        for parameter in (self.weight, self.score_src, self.score_dst):
+            torch.nn.init.xavier_normal_(parameter, gain)
+
+    def forward(self, hop: Hop, h: Tensor) -> Tensor:
+        h = self.dropout(hop.src, h)
+        before = h.shape[1] < self.weight.shape[0]
+        if before:
+            h, arriving = hop.post(h)
+            z = product(h, self.weight)
+        else:
+            z, arriving = hop.post(product(h, self.weight))
+        own = hop.self_rows(z).view(-1, self.heads, self.out_features)
+        score_dst = (own * self.score_dst).sum(-1)
+        parts = [self._block_sum(hop.inner, z, score_dst)]
+        arrived = arriving.wait()
+        if arrived is not None:
+            parts.append(self._halo_sum(arrived, score_dst, project=before))
+        out = _combine(parts)
+        out = out.flatten(1) if self.concat else out.mean(1)
+        return out if self.bias is None else out + self.bias
+
+    def _halo_sum(
+        self, arrived: Arrival, score_dst: Tensor, *, project: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = product(arrived.rows, self.weight) if project else arrived.rows
+        return self._block_sum(arrived.block, rows, score_dst)
+
+    def _block_sum(self, block: Block, z: Tensor, score_dst: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(weighted sum [D, K, d], sum of weights [D, K], the shift of the scores [D, K]) of one block."""
+        z = z.reshape(-1, self.heads, self.out_features)
+        score_src = (z * self.score_src).sum(-1)
+        largest = block.kernels.row_max(block.csr, score_src.detach())
+        shift = torch.nn.functional.leaky_relu(score_dst.detach() + largest, self.slope)
+        safe = torch.where(shift.isinf(), torch.zeros_like(shift), shift)
+        total, weight = autograd.attention_sum(block, score_dst, score_src, z, safe, self.slope)
+        return total, weight, shift
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, heads={self.heads}, concat={self.concat}"
+
+
+def _combine(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Softmax-weighted means of several blocks as one: [D, K, d]; rows without neighbours are 0."""
+    shift = torch.stack([part[2] for part in parts]).amax(0)
+    shift = torch.where(shift.isinf(), torch.zeros_like(shift), shift)
+    factors = [torch.exp(part[2] - shift) for part in parts]
+    total = sum((part[0] * f.unsqueeze(-1) for part, f in zip(parts, factors, strict=True)), torch.zeros(()))
+    weight = sum((part[1] * f for part, f in zip(parts, factors, strict=True)), torch.zeros(()))
+    weight = torch.where(weight == 0, torch.ones_like(weight), weight)
+    return total / weight.unsqueeze(-1)
+
+
+def _inverse(degree: Tensor) -> Tensor:
+    return degree.clamp(min=1).reciprocal()
+
+
+def _inverse_root(degree: Tensor) -> Tensor:
+    return degree.clamp(min=1).rsqrt()

@@ -1,0 +1,83 @@
+"""The models of the command line: a stack of graph convolutions, then perhaps linear layers.
+
+The same forward serves training, evaluation and prediction, on one process or many: only the hops differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.hop import Hop
+from bnsgcn.nn.conv import Conv, GATConv, GCNConv, SAGEConv
+from bnsgcn.nn.norm import NormReluDropout
+from bnsgcn.nn.products import product
+
+
+class Linear(torch.nn.Linear):
+    """torch.nn.Linear through our products, so that precision options hold for it too."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return product(h, self.weight, self.bias)
+
+
+class GNN(torch.nn.Module):
+    """`layers` layers, the last `linear_layers` of them linear; norm, ReLU and dropout between them.
+
+    Args:
+        num_features: F, width of the input.
+        num_classes: C, width of the logits.
+        config: model, layers, hidden, heads, dropout, norm and linear_layers are used.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, config: TrainConfig) -> None:
+        super().__init__()
+        depth = config.layers - config.linear_layers
+        widths = [num_features] + [config.hidden] * (config.layers - 1) + [num_classes]
+        self.convs = torch.nn.ModuleList(
+            _conv(config, layer, widths[layer], widths[layer + 1]) for layer in range(depth)
+        )
+        self.linears = torch.nn.ModuleList(
+            Linear(
+                widths[layer], widths[layer + 1], bias=layer == config.layers - 1 or config.norm != "batch"
+            )
+            for layer in range(depth, config.layers)
+        )
+        self.between = torch.nn.ModuleList(
+            NormReluDropout(widths[layer + 1], config.norm, dropout=config.dropout, layer=layer + 1)
+            for layer in range(config.layers - 1)
+        )
+
+    def forward(self, hops: Sequence[Hop], x: Tensor) -> Tensor:
+        """x [C, F] of hops[0]'s source rows -> logits of the last hop's destination rows."""
+        h = x
+        for layer, conv in enumerate(self.convs):
+            h = self._after(layer, hops[layer], conv(hops[layer], h))
+        for layer, linear in enumerate(self.linears, start=len(self.convs)):
+            h = self._after(layer, hops[-1], linear(h))
+        return h
+
+    def _after(self, layer: int, hop: Hop, h: Tensor) -> Tensor:
+        if layer == len(self.between):
+            return h
+        activated: Tensor = self.between[layer](hop.dst, h)
+        return activated
+
+
+def _conv(config: TrainConfig, layer: int, width_in: int, width_out: int) -> Conv:
+    last = layer == config.layers - 1
+    shared: dict[str, Any] = {
+        "dropout": config.dropout if layer == 0 else 0.0,  # of the other layers: in NormReluDropout, fused
+        "layer": layer,
+        "bias": last or config.norm != "batch",  # a batch norm takes any bias out again
+    }
+    if config.model == "gcn":
+        return GCNConv(width_in, width_out, **shared)
+    if config.model == "sage":
+        return SAGEConv(width_in, width_out, **shared)
+    per_head = width_out if last else width_out // config.heads
+    return GATConv(width_in, per_head, heads=config.heads, concat=not last, **shared)

@@ -1,0 +1,118 @@
+"""Which boundary rows travel in an epoch: draws, as pure functions of (seed, epoch, sender, reader, layer).
+
+Both ends of a boundary list compute the same draw, so no ids travel. Nothing here communicates.
+
+A *boundary list* is the rows of one sender that one reader has as halo slots, n of them. A draw takes
+exactly k = round(rate n) of them (at least 1 when rate > 0 and n > 0) and scales each by one over its
+probability of being taken, so that the sum over the list stays unbiased (BNS-GCN, Wan et al., MLSys 2022).
+
+The generator is NumPy's Philox, keyed by the five numbers; only its raw 64-bit words are used, whose
+stream NumPy keeps fixed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+_MASK = (1 << 64) - 1
+EVERY_LAYER = -1
+"""The layer of a draw that all layers share."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListDraw:
+    """The rows taken from one boundary list.
+
+    chosen: int64 [k], ascending positions in the list.   scale: float64 [k], 1 / probability of being taken.
+    """
+
+    chosen: IntArray
+    scale: FloatArray
+
+
+def draw_size(rows: int, rate: float) -> int:
+    """How many of `rows` are drawn: round(rate rows), but at least 1 when both are positive."""
+    return min(rows, max(round(rate * rows), 1)) if rate > 0 and rows > 0 else 0
+
+
+def raw_words(
+    seed: int, epoch: int, sender: int, reader: int, layer: int, count: int
+) -> npt.NDArray[np.uint64]:
+    """`count` 64-bit words, a pure function of the arguments."""
+    who = (sender & 0xFFFFFF) << 40 | (reader & 0xFFFFFF) << 16 | ((layer + 1) & 0xFFFF)
+    generator = np.random.Philox(key=[seed & _MASK, who], counter=[0, 0, 0, epoch & _MASK])
+    return np.asarray(generator.random_raw(count), dtype=np.uint64)
+
+
+def draw_uniform(
+    *, seed: int, epoch: int, sender: int, reader: int, rows: int, rate: float, layer: int = EVERY_LAYER
+) -> ListDraw:
+    """k of `rows` positions, every k-subset equally likely; scale rows / k."""
+    k = draw_size(rows, rate)
+    if k == rows:
+        return ListDraw(np.arange(rows, dtype=np.int64), np.ones(rows))
+    if k == 0:
+        return ListDraw(np.empty(0, np.int64), np.empty(0))
+    words = raw_words(seed, epoch, sender, reader, layer, rows)
+    chosen = np.sort(np.argpartition(words, k - 1)[:k]).astype(np.int64)
+    return ListDraw(chosen, np.full(k, rows / k))
+
+
+def inclusion_probabilities(weight: FloatArray, rate: float) -> FloatArray:
+    """Probabilities [n] proportional to `weight` [n], capped at 1, that sum to k = draw_size(n, rate).
+
+    Rows of weight 0 get the probability that a uniform draw gives to the share that is left, so that no
+    row is dropped for good. Errors: ValueError for a negative or non-finite weight.
+    """
+    rows = weight.size
+    if rows and not (np.isfinite(weight).all() and (weight >= 0).all()):
+        raise ValueError(
+            f"importance weights must be finite and >= 0, the smallest of {rows} is {weight.min()}"
+        )
+    k = draw_size(rows, rate)
+    if k in (0, rows):
+        return np.full(rows, float(k > 0))
+    positive = weight > 0
+    floor = weight[positive].min() if positive.any() else 1.0
+    weight = np.where(positive, weight, floor)
+    order = np.argsort(-weight, kind="stable")
+    descending = weight[order]
+    # The i largest are capped at 1; the rest share k - i. Take the first i that caps nobody else.
+    rest = np.cumsum(descending[::-1])[::-1]
+    capped = np.arange(rows)
+    fits = (k - capped) * descending <= rest
+    first = int(np.argmax(fits))
+    probability = np.ones(rows)
+    probability[order[first:]] = (k - first) * descending[first:] / rest[first]
+    return np.minimum(probability, 1.0)
+
+
+def draw_systematic(
+    probability: FloatArray, *, seed: int, epoch: int, sender: int, reader: int, layer: int = EVERY_LAYER
+) -> ListDraw:
+    """Systematic sampling: row i is taken with probability[i] exactly; the size is round(sum(probability)).
+
+    One uniform offset u; row i is taken when an integer + u falls into its stretch of the running sum
+    (Madow, 1949).
+    """
+    word = int(raw_words(seed, epoch, sender, reader, layer, 1)[0])
+    return systematic(probability, (word >> 11) / (1 << 53))
+
+
+def systematic(probability: FloatArray, offset: float) -> ListDraw:
+    """The systematic sample of `probability` [n] at `offset` in [0, 1); a pure function of both."""
+    rows = probability.size
+    if rows == 0:
+        return ListDraw(np.empty(0, np.int64), np.empty(0))
+    ends = np.cumsum(probability)
+    size = round(float(ends[-1]))
+    ends[-1] = size  # the sum is an integer but for rounding
+    marks = np.arange(size) + offset
+    chosen = np.minimum(np.searchsorted(ends, marks, side="right"), rows - 1).astype(np.int64)
+    return ListDraw(chosen, 1.0 / probability[chosen])

@@ -1,0 +1,403 @@
+"""Training: an epoch reads as its phases, a run as its epochs.
+
+The same trainer serves one process and many, our models and a user's own module. It knows nothing of
+command lines; see worker.py for what a worker process does around it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnsgcn import kernels as kernel_backends
+from bnsgcn.blocks import BlockBuilder, View, training_view, whole_view
+from bnsgcn.checkpoint import Checkpoints
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
+from bnsgcn.exchange import Traffic
+from bnsgcn.gradients import FlatGradients
+from bnsgcn.halo import BoolArray
+from bnsgcn.hop import Clock
+from bnsgcn.hops import HopSet, Stage, exact_policy
+from bnsgcn.loss import task_loss
+from bnsgcn.memory import peak_rss_bytes
+from bnsgcn.metrics import MetricName, default_metric
+from bnsgcn.nn.conv import Conv
+from bnsgcn.policy import draw_source, exchange_policy
+from bnsgcn.record import Listener, RunFolder, Silent
+from bnsgcn.spans import Spans
+from partition.graph import TEST, TRAIN, VAL
+from partition.store import Part
+
+WARM_UP_EPOCHS = 5
+"""Epochs left out of medians."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss is not a number any more."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run is; the same on every rank and in every checkpoint."""
+
+    epoch: int = 0
+    best_val: float = -math.inf
+    best_test: float = math.nan
+    best_epoch: int = -1
+    worse_evaluations: int = 0
+    loss: float = math.nan
+
+
+class Trainer:
+    """Trains a model on this worker's part, together with all other workers.
+
+    Args:
+        world: who this worker is; `World.single()` for one process.
+        part: this worker's part, `partition.store.open_part(folder, world.rank)`.
+        model: any module whose forward(hops, x) gives the logits of hops[-1]'s destination rows; built from
+            `bnsgcn.nn` convolutions, one hop each. The same on all ranks (rank 0's weights are taken).
+        config: options; those of the model's shape are not looked at.
+        run: run folder for records; None = none are written.
+        checkpoints: where checkpoints go; None = none, and the best weights are kept in memory.
+        listener: follows the run on rank 0.
+
+    Errors: ValueError when workers and parts differ in number, or options do not fit the model.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        part: Part,
+        model: torch.nn.Module,
+        config: TrainConfig,
+        *,
+        run: RunFolder | None = None,
+        checkpoints: Checkpoints | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        if part.manifest.parts != world.size:
+            raise ValueError(
+                f"{part.manifest.parts} parts but {world.size} workers; start {part.manifest.parts} workers "
+                f"or partition into {world.size} parts"
+            )
+        dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        self.world, self.part, self.config = world, part, config
+        self.model = model.to(world.device, dtype)
+        self.convs = [module for module in model.modules() if isinstance(module, Conv)]
+        if not self.convs:
+            raise ValueError("the model has 0 convolutions of bnsgcn.nn, at least 1 is needed")
+        if config.precompute and not self.convs[0].precomputable:
+            raise ValueError(f"--precompute does not work with {type(self.convs[0]).__name__}; leave it out")
+        self.progress = Progress()
+        self.metric: MetricName = default_metric(part.manifest.task, part.manifest.source)
+        self._run, self._checkpoints, self._listener = run, checkpoints, listener or Silent()
+        self._stage = Stage(
+            world=world,
+            kernels=kernel_backends.select(config.kernel, world.device, dtype),
+            clock=Clock(config.seed),
+            spans=Spans(world.device),
+            traffic=Traffic(),
+            dtype=dtype,
+        )
+        self._build_training()
+        self._evaluation: HopSet | None = None
+        self._best_weights: dict[str, Tensor] | None = None
+        self._epochs: list[dict[str, float]] = []
+
+    # ---- what is built once ----
+
+    def _build_training(self) -> None:
+        config = self.config
+        self._whole = whole_view(self.part, self_loops=config.self_loops)
+        self._whole_builder = BlockBuilder(self.world, self._whole, self._stage.kernels, prune=True)
+        view, builder = self._whole, self._whole_builder
+        if config.inductive:
+            view = training_view(self._whole)
+        prune = config.prune and not self._needs_all_rows()
+        if config.inductive or not prune:
+            builder = BlockBuilder(self.world, view, self._stage.kernels, prune=prune)
+        targets = self._labelled(TRAIN)
+        self.training = self._hop_set(view, builder, targets)
+        self.training.connect(
+            exchange_policy(config, self._stage.kernels), draw_source(config, self.world, self.training)
+        )
+        rows = np.flatnonzero(targets[self.training.logits_rows])
+        self._target_place = None
+        if rows.size != self.training.logits_rows.size:
+            self._target_place = torch.from_numpy(rows).to(self.world.device)
+        self._labels = self._training_labels(self.training.logits_rows[rows])
+        count = torch.tensor([rows.size], device=self.world.device)
+        self._target_count = int(self.world.all_reduce(count))
+        if self._target_count == 0:
+            raise ValueError(
+                "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
+            )
+        self._gradients = FlatGradients(self.model.parameters())
+        self._optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False
+        )
+
+    def _needs_all_rows(self) -> bool:
+        """Whether a layer looks at rows that cannot reach the loss (the statistics of a batch norm)."""
+        return any(
+            module.needs_all_rows for module in self.model.modules() if hasattr(module, "needs_all_rows")
+        )
+
+    def _labelled(self, *splits: int) -> BoolArray:
+        """bool [I]: rows of the given splits that have a label."""
+        chosen = np.isin(self.part.split, splits)
+        return chosen & (self.part.labels >= 0) if self.part.labels.ndim == 1 else chosen
+
+    def _training_labels(self, rows: np.ndarray[Any, Any]) -> Tensor:
+        labels = torch.from_numpy(np.ascontiguousarray(self.part.labels[rows])).to(self.world.device)
+        return labels if labels.dim() == 1 else labels.to(self._stage.dtype)
+
+    def _hop_set(
+        self, view: View, builder: BlockBuilder, targets: BoolArray, known: HopSet | None = None
+    ) -> HopSet:
+        hops = HopSet(self._stage, view, builder, len(self.convs), targets)
+        if self.config.precompute:
+            hops.precompute(self.convs[0], known)
+        return hops
+
+    def _exact_hops(self, targets: BoolArray) -> HopSet:
+        """Hops over all edges, exact, for the logits of `targets`. Collective."""
+        known = None if self.config.inductive else self.training
+        hops = self._hop_set(self._whole, self._whole_builder, targets, known)
+        hops.connect(exact_policy(self._stage.kernels))
+        return hops
+
+    @property
+    def evaluation(self) -> HopSet:
+        """Hops for validation and test nodes, built when first asked for. Collective."""
+        if self._evaluation is None:
+            self._evaluation = self._exact_hops(self._labelled(VAL, TEST))
+        return self._evaluation
+
+    # ---- a run ----
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end; returns the summary of DESIGN section 7. Collective."""
+        self._start()
+        config, progress = self.config, self.progress
+        while progress.epoch < config.epochs:
+            metrics = self.train_epoch()
+            last = progress.epoch == config.epochs
+            scores = None
+            if last or (config.eval_every and progress.epoch % config.eval_every == 0):
+                scores = self._evaluate_and_keep()
+            elif config.checkpoint_every and progress.epoch % config.checkpoint_every == 0:
+                self.save()
+            self._log(metrics, scores)
+            if config.patience and progress.worse_evaluations >= config.patience:
+                break
+        self.training.drain()
+        summary = self.summary()
+        if self._run is not None and self.world.rank == 0:
+            self._run.write_summary(summary)
+        if self.world.rank == 0:
+            self._listener.on_end(summary)
+        return summary
+
+    def _start(self) -> None:
+        for tensor in [*self.model.parameters(), *self.model.buffers()]:
+            self.world.broadcast(tensor.data)
+        if self.config.resume and self._checkpoints is not None and self._checkpoints.latest() is not None:
+            self.load("latest")
+        if self._run is not None:
+            self._run.rewind(self.progress.epoch, self.world.rank)
+        if self.world.rank == 0:
+            self._listener.on_start(
+                {
+                    "name": self.part.manifest.name,
+                    "parts": self.world.size,
+                    "model": self.config.model,
+                    "epochs": self.config.epochs,
+                    "start_epoch": self.progress.epoch,
+                    "metric": self.metric,
+                    "nodes": self.part.manifest.num_nodes,
+                    "arcs": self.part.manifest.num_arcs,
+                    "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+                    "kernel": self._stage.kernels.name,
+                }
+            )
+
+    def train_epoch(self) -> dict[str, float]:
+        """One epoch: forward, backward, reduce, step. Returns this rank's measurements. Collective."""
+        epoch, stage = self.progress.epoch, self._stage
+        self.model.train()
+        stage.traffic.reset()
+        self.training.begin(epoch)
+        with stage.spans.measure("epoch"):
+            self._gradients.zero()
+            loss = self._forward()
+            loss.backward()  # type: ignore[no-untyped-call]
+            with stage.spans.measure("reduce"):
+                total = self._gradients.reduce(self.world, loss)
+            self._optimizer.step()
+        self.progress.loss = float(total)
+        if not math.isfinite(self.progress.loss):
+            self._stop_at_non_finite(epoch)
+        self.progress.epoch += 1
+        return self._measurements(epoch)
+
+    def _forward(self) -> Tensor:
+        logits = self.model(self.training.hops, self.training.features)
+        if self._target_place is not None:
+            logits = logits[self._target_place]
+        return task_loss(logits, self._labels, self._target_count)
+
+    def _stop_at_non_finite(self, epoch: int) -> None:
+        layers = [*self.convs, *(m for m in self.model.modules() if isinstance(m, torch.nn.Linear))]
+        layer = first_non_finite_layer(self.model, self.evaluation, layers)
+        where = "the training forward pass" if layer is None else f"layer {layer}"
+        raise NonFiniteLoss(
+            f"the loss is {self.progress.loss} in epoch {epoch}, first in {where}; "
+            f"lower --lr (now {self.config.lr:g}) or look at the features"
+        )
+
+    def _measurements(self, epoch: int) -> dict[str, float]:
+        seconds, traffic = self._stage.spans.collect(), self._stage.traffic
+        total, wait, reduce = (seconds.get(name, 0.0) for name in ("epoch", "halo_wait", "reduce"))
+        return {
+            "epoch": epoch,
+            "loss": self.progress.loss,
+            "time/epoch_s": total,
+            "time/compute_s": total - wait - reduce,
+            "time/halo_wait_s": wait,
+            "time/reduce_s": reduce,
+            "comm/sent_bytes": traffic.features + traffic.gradients,
+            "comm/sent_feature_bytes": traffic.features,
+            "comm/sent_gradient_bytes": traffic.gradients,
+            "memory/peak_rss_bytes": peak_rss_bytes(),
+        }
+
+    def _log(self, own: dict[str, float], scores: Scores | None) -> None:
+        """Aggregate over ranks (times and memory: largest; bytes: sum) and write a line. Collective."""
+        names = list(own)
+        values = torch.tensor(
+            [float(own[name]) for name in names], dtype=torch.float64, device=self.world.device
+        )
+        ranks = self.world.all_gather(values).cpu()
+        slowest = int(ranks[:, names.index("time/epoch_s")].argmax())
+        merged = {
+            name: float(
+                ranks[:, column].sum()
+                if name.startswith("comm/")
+                else ranks[slowest, column]
+                if name.startswith("time/")
+                else ranks[:, column].max()
+            )
+            for column, name in enumerate(names)
+        }
+        merged["epoch"] = int(own["epoch"])
+        if scores is not None:
+            merged |= {"val_score": scores.val, "test_score": scores.test}
+        self._epochs.append(merged)
+        if self._run is not None:
+            self._run.log_rank(self.world.rank, own)
+            if self.world.rank == 0:
+                self._run.log_epoch(merged)
+        if self.world.rank == 0:
+            self._listener.on_epoch(merged)
+
+    # ---- scores and checkpoints ----
+
+    def evaluate(self) -> Scores:
+        """Exact validation and test score of the weights as they are. Collective."""
+        self.training.drain()
+        return evaluate(self.model, self.evaluation, self.part, self.metric)
+
+    def _evaluate_and_keep(self) -> Scores:
+        scores, progress = self.evaluate(), self.progress
+        better = scores.val > progress.best_val or progress.best_epoch < 0
+        if better:
+            progress.best_val, progress.best_test = scores.val, scores.test
+            progress.best_epoch, progress.worse_evaluations = progress.epoch - 1, 0
+            if self._checkpoints is None:
+                self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        else:
+            progress.worse_evaluations += 1
+        every = self.config.checkpoint_every
+        if better or not every or progress.epoch % every == 0 or progress.epoch == self.config.epochs:
+            self.save(best=better)
+        return scores
+
+    def save(self, *, best: bool = False) -> None:
+        """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""
+        if self._checkpoints is None:
+            return
+        self.training.drain()
+        shared = {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+        }
+        own = {"lanes": [lane.state() for lane in self.training.lanes]}
+        self._checkpoints.save(self.progress.epoch, shared, own, best=best)
+
+    def load(self, which: str) -> None:
+        """Take over a checkpoint: "latest", "best" or a path. Collective."""
+        assert self._checkpoints is not None
+        shared, own = self._checkpoints.load(which)
+        self.model.load_state_dict(shared["model"])
+        self._optimizer.load_state_dict(shared["optimizer"])
+        self.progress = Progress(**shared["progress"])
+        for lane, state in zip(self.training.lanes, own["lanes"], strict=True):
+            lane.load(_moved(state, self.world.device))
+
+    def load_best(self) -> None:
+        """Take over the weights of the best validation score so far. Collective."""
+        if self._checkpoints is not None:
+            shared, _ = self._checkpoints.load("best")
+            self.model.load_state_dict(shared["model"])
+        elif self._best_weights is not None:
+            self.model.load_state_dict(self._best_weights)
+
+    def predict(self) -> Tensor:
+        """Logits [I, C] of all inner rows of the part, exact, in the part's order. Collective."""
+        self.training.drain()
+        return logits_of(self.model, self._exact_hops(np.ones(self.part.split.size, bool)))
+
+    def summary(self) -> dict[str, Any]:
+        """The run in figures; medians leave out the first epochs."""
+        measured = self._epochs[WARM_UP_EPOCHS:] or self._epochs
+
+        def of(name: str, reduce: Callable[[list[float]], float] = statistics.median) -> float:
+            return reduce([line[name] for line in measured]) if measured else math.nan
+
+        progress = self.progress
+        return {
+            "metric": self.metric,
+            "val_score": progress.best_val,
+            "test_score": progress.best_test,
+            "best_epoch": progress.best_epoch,
+            "epochs": progress.epoch,
+            "final_loss": progress.loss,
+            "epoch_s_median": of("time/epoch_s"),
+            "compute_s_median": of("time/compute_s"),
+            "halo_wait_s_median": of("time/halo_wait_s"),
+            "reduce_s_median": of("time/reduce_s"),
+            "sent_bytes_per_epoch": of("comm/sent_bytes"),
+            "peak_rss_bytes": of("memory/peak_rss_bytes", max),
+            "parts": self.world.size,
+            "config": self.config.to_json(),
+        }
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors inside nested dicts and lists, on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(entry, device) for key, entry in value.items()}
+    return [_moved(entry, device) for entry in value] if isinstance(value, list) else value
