@@ -67,7 +67,7 @@ class Kernels(Protocol):
     def dropout(
         self, x: Tensor, node_ids: Tensor, key: int, p: float, *, out: Tensor | None = None
     ) -> Tensor:
-        """x / keep where the bits of (key, node id, column) say so, else 0; its own backward; out may be x."""
+        """x / keep where the bits of (key, node id, column) say so, else 0; its own backward. out may be x"""
         ...
 
     def relu_dropout(
