@@ -92,7 +92,7 @@ class BlockBuilder:
     def layers(self, depth: int, targets: BoolArray) -> list[LayerBlocks]:
         """The blocks of `depth` layers whose last one computes `targets` (bool [I]), lowest first.
 
-        Collective: every rank calls it in the same order. Unpruned, every layer computes all rows of the view.
+        Collective: every rank calls it in the same order. Unpruned, a layer computes all rows of the view.
         """
         view = self._view
         assert not (targets & ~view.rows).any(), "a target row is outside the view"

@@ -1,4 +1,4 @@
-"""From an epoch's draw to what each layer sends and receives: row lists, splits, scales, compacted halo blocks.
+"""From an epoch's draw to what each layer sends and receives: rows, splits, scales, compacted halo blocks.
 
 A `LayerDraw` is made from stored blocks by keeping the columns that were drawn: no sort, no rebuild.
 Draws are pure functions of (seed, epoch), so a resumed run makes the same ones again.
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from bnsgcn import sampling
-from bnsgcn.blocks import Block
 from bnsgcn.dist import World
 from bnsgcn.halo import BoolArray, HaloPlan, IntArray, as_index, kept_splits
+from bnsgcn.kernels import Block
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 class LayerDraw:
     """What one layer moves under one draw.
 
-    send_rows: int64 [S'], rows to gather.   send_entries: int64 [S'], their places in the layer's boundary list.
+    send_rows: int64 [S'], rows to gather.   send_entries: int64 [S'], places in the layer's boundary list.
     recv_slots: int64 [R], places in the layer's halo slots.   scale: [R] or None (= 1).
     block: rows x R block over the received rows.   epoch: the epoch it belongs to.
     """
@@ -46,7 +46,9 @@ class LayerDraw:
 class DrawSource(Protocol):
     """Gives a layer its draw of an epoch."""
 
-    def draw(self, layer: int, epoch: int) -> LayerDraw: ...
+    def draw(self, layer: int, epoch: int) -> LayerDraw:
+        """The layer's draw of `epoch`."""
+        ...
 
 
 class FullDraws:
@@ -56,6 +58,7 @@ class FullDraws:
         self._full = {layer: full_draw(world, plans[layer], blocks[layer]) for layer in plans}
 
     def draw(self, layer: int, epoch: int) -> LayerDraw:
+        """The layer's draw of `epoch`."""
         return dataclasses.replace(self._full[layer], epoch=epoch)
 
 

@@ -2,14 +2,14 @@
 
 Two autograd Functions, whose backwards are each other's transposes:
 
-    | Function | forward                                    | backward                                         |
-    |----------|--------------------------------------------|--------------------------------------------------|
-    | _Post    | h [C, F] -> h; boundary rows leave         | collects gradient rows, adds them to h's gradient |
-    | _Wait    | collects rows [R, F]                       | halo gradient rows [R, F] leave                  |
+    | Function | forward                            | backward                                          |
+    |----------|------------------------------------|---------------------------------------------------|
+    | _Post    | h [C, F] -> h; boundary rows leave | collects gradient rows, adds them to h's gradient |
+    | _Wait    | collects rows [R, F]               | halo gradient rows [R, F] leave                   |
 
-The engine runs backward in reverse order of creation: the halo block's gradient, then _Wait (gradient leaves),
-then the inner block's, then _Post (gradient is waited for). Pitfall: a row that three peers read is three times
-in what is sent, so its gradient is accumulated, never assigned.
+The engine runs backward in reverse order of creation: the halo block's gradient, then _Wait (gradient
+leaves), then the inner block's, then _Post (gradient is waited for). Pitfall: a row that three peers read is
+three times in what is sent, so its gradient is accumulated, never assigned.
 
 What a lane does with staleness, sampling, smoothing, caching and wire precision is its policy; the model sees
 none of it. All ranks call in the same order, with zero rows too.
@@ -56,6 +56,7 @@ class Traffic:
     gradients: int = 0
 
     def reset(self) -> None:
+        """Start counting anew."""
         self.features = self.gradients = 0
 
 
@@ -270,7 +271,7 @@ class Arriving:
 
 
 def post(h: Tensor, scale: Tensor | None, lane: Lane | None) -> tuple[Tensor, Arriving]:
-    """Send boundary rows of h [C, F], times `scale` [C] or 1; returns h to go on with, and what will arrive."""
+    """Send boundary rows of h [C, F], times `scale` [C]; returns h to go on with, and what will arrive."""
     if lane is None:
         return h, Arriving(None, h, h.shape[1])
     h, token = _Post.apply(h, scale, lane)

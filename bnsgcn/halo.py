@@ -83,14 +83,16 @@ def plan_halo(part: Part, source_position: IntArray, asked: BoolArray, slots: In
 
 def _per_peer(positions: IntArray, splits: npt.NDArray[np.integer]) -> IntArray:
     """How many of the ascending `positions` lie in each stretch of `splits` [P + 1]."""
-    return np.diff(np.searchsorted(positions, splits)).astype(np.int64)
+    ends: IntArray = np.searchsorted(positions, splits).astype(np.int64)
+    return np.diff(ends)
 
 
 def kept_splits(keep: BoolArray, splits: IntArray) -> IntArray:
     """Entries per peer [P] after keeping `keep` [S] of lists with `splits` [P] entries per peer."""
     ends = np.concatenate([[0], np.cumsum(splits)])
     running = np.concatenate([[0], np.cumsum(keep)])
-    return np.diff(running[ends]).astype(np.int64)
+    kept: IntArray = np.diff(running[ends]).astype(np.int64)
+    return kept
 
 
 def as_index(positions: IntArray, device: torch.device) -> Tensor:

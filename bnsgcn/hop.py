@@ -8,6 +8,7 @@ The same model code runs on one process or many, in training, evaluation and pre
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class Hop:
     index: the layer, from 0.   src, dst: source and destination rows.   dst_place: int64 [D], places of the
     destination rows among the source rows, None where they are the same.   in_degree [D], out_degree [C]:
     degrees over the whole graph (of this view), as floats.   lane: the layer's traffic, None without peers.
-    precomputed: [D, F], the convolution's aggregate of the input features, where it was computed at the start.
+    precomputed: [D, F], the convolution's aggregate of the input features, where it was computed at start.
     """
 
     index: int
@@ -77,8 +78,8 @@ class Hop:
     ) -> Tensor:
         """row_scale[d] * (sum over the neighbours c of d of source_scale[c] * h[c]): [C, F] -> [D, F].
 
-        h and `arriving` are what `post` returned, for the same `source_scale`. The inner block is summed while
-        the halo flies, and in backward while the halo gradient does. `into` [D, F]: add to it, in place.
+        h and `arriving` are what `post` returned, for the same `source_scale`. The inner block is summed
+        while the halo flies, and in backward while the halo gradient does. `into` [D, F]: added to in place.
         """
         total = sum_block(self.inner, h, row_scale=row_scale, col_scale=source_scale, addend=into)
         return arriving.add_to(total, row_scale)
@@ -92,18 +93,14 @@ class _SelectRows(torch.autograd.Function):
     """h [C, F] -> h[place] [D, F]; backward puts the rows back among zeros (places do not repeat)."""
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, h: Tensor, place: Tensor, kernels: Kernels
-    ) -> Tensor:
-        ctx.save_for_backward(place)
-        ctx.rows, ctx.kernels = h.shape[0], kernels  # type: ignore[attr-defined]
+    def forward(ctx: Any, h: Tensor, place: Tensor, kernels: Kernels) -> Tensor:
+        ctx.place, ctx.rows, ctx.kernels = place, h.shape[0], kernels
         return kernels.gather_rows(h, place)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (place,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        spread = gradient.new_zeros(ctx.rows, *gradient.shape[1:])  # type: ignore[attr-defined]
-        ctx.kernels.scatter_add_rows(spread, place, gradient.contiguous())  # type: ignore[attr-defined]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        spread = gradients[0].new_zeros(ctx.rows, gradients[0].shape[1])
+        ctx.kernels.scatter_add_rows(spread, ctx.place, gradients[0].contiguous())
         return spread, None, None
 
 

@@ -1,4 +1,4 @@
-"""From a part to the hops that a model runs on: one list for training, one for evaluation, one for prediction.
+"""From a part to the hops that a model runs on: a list for training, one for evaluation, one for prediction.
 
 They differ in view (all edges, or those between training nodes), in target rows and in policy; never in code.
 """
@@ -85,6 +85,7 @@ class HopSet:
 
     @property
     def world(self) -> World:
+        """Who this worker is."""
         return self._stage.world
 
     @property
@@ -135,10 +136,12 @@ class HopSet:
 
     @property
     def plans(self) -> dict[int, HaloPlan]:
+        """Lists of the layers that exchange."""
         return {index: self.layers[index].plan for index in self.exchanging}
 
     @property
     def halo_blocks(self) -> dict[int, Block]:
+        """Whole halo blocks of the layers that exchange."""
         return {index: self.layers[index].halo for index in self.exchanging}
 
     def _lane(self, index: int, draws: DrawSource, policy: Policy) -> Lane:

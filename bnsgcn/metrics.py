@@ -7,7 +7,7 @@ and negatives (as ogbn-proteins' evaluator), since its counts can be summed.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchmetrics
@@ -50,7 +50,7 @@ def score(world: World, metric: MetricName, logits: Tensor, labels: Tensor) -> f
 
 
 def _counter(metric: MetricName, classes: int) -> torchmetrics.Metric:
-    options = {"sync_on_compute": False, "validate_args": False}
+    options: dict[str, Any] = {"sync_on_compute": False, "validate_args": False}
     if metric == "accuracy":
         return MulticlassAccuracy(num_classes=classes, average="micro", **options)
     if metric == "micro_f1":
@@ -67,6 +67,8 @@ def _add_up(world: World, counter: torchmetrics.Metric) -> None:
 
 
 def _mean_over_defined(counter: torchmetrics.Metric) -> float:
-    confusion = counter.confmat[0]  # first threshold: [C, 2, 2], rows = truth
+    state = counter.metric_state["confmat"]
+    assert isinstance(state, Tensor)
+    confusion = state[0]  # first threshold: [C, 2, 2], rows = truth
     defined = (confusion.sum(-1) > 0).all(-1)
     return float(counter.compute()[defined].mean())

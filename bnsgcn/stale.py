@@ -67,7 +67,7 @@ class Mailbox:
     def take(self, epoch: int) -> Flight | None:
         """What is due in `epoch`. None: nothing, because epoch 0 starts from zeros.
 
-        A stale mailbox whose first epoch is exact hands out epoch 0's flight twice: at once, and again in epoch 1.
+        A stale mailbox whose first epoch is exact hands out epoch 0's flight twice: at once and in epoch 1.
         """
         due = epoch - int(self._stale)
         if due in self._flights:
@@ -123,7 +123,9 @@ class Smoother:
         return average / (1 - self._decay**count).unsqueeze(1)
 
     def state(self) -> dict[str, Any]:
+        """Averages and counts, ready for a checkpoint."""
         return {} if self._average is None else {"average": self._average, "count": self._count}
 
     def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
         self._average, self._count = state.get("average"), state.get("count")

@@ -240,7 +240,7 @@ class Trainer:
         with stage.spans.measure("epoch"):
             self._gradients.zero()
             loss = self._forward()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             with stage.spans.measure("reduce"):
                 total = self._gradients.reduce(self.world, loss)
             self._optimizer.step()

@@ -31,7 +31,7 @@ class Wire:
         return features * (_CASTS.get(self.dtype) or computed).itemsize
 
     def pack(self, x: Tensor, index: Tensor | None, key: int) -> Tensor:
-        """Rows `index` int64 [S] of x [N, F] (all, when None) as they travel: [S, F], or uint8 [S, F + 4] for int8."""
+        """Rows `index` int64 [S] of x [N, F] (None = all) as they travel: [S, F]; int8: uint8 [S, F + 4]."""
         if self.dtype == "int8":
             codes, scale = self._kernels.pack_int8(x, index, key)
             return torch.cat([codes.view(torch.uint8), scale.view(-1, 1).view(torch.uint8)], dim=1)

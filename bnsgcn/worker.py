@@ -149,7 +149,6 @@ def _trainer(
 
 def model_shape(config: TrainConfig) -> str:
     """The options that decide which weights a checkpoint holds, in one line."""
-    return (
-        f"{config.model} {config.layers}x{config.hidden} heads={config.heads if config.model == 'gat' else 1} "
-        f"linear={config.linear_layers} norm={config.norm} {config.dtype}"
-    )
+    heads = f" heads={config.heads}" if config.model == "gat" else ""
+    linear = f" linear={config.linear_layers} norm={config.norm} {config.dtype}"
+    return f"{config.model} {config.layers}x{config.hidden}{heads}{linear}"

@@ -88,7 +88,7 @@ def sum_block(
 
     `addend` [R, F] is changed in place and returned: an inner sum becomes the whole sum without another pass.
     """
-    result: Tensor = _SumBlock.apply(x, addend, block, row_scale, col_scale)  # type: ignore[no-untyped-call]
+    result: Tensor = _SumBlock.apply(x, addend, block, row_scale, col_scale)
     return result
 
 
@@ -111,7 +111,7 @@ def dropout(kernels: Kernels, x: Tensor, node_ids: Tensor, key: int, p: float) -
     """Dropout of x [N, F], its mask a pure function of (key, node_ids[n], column); x itself when p is 0."""
     if p == 0.0:
         return x
-    result: Tensor = _Dropout.apply(x, kernels, node_ids, key, p)  # type: ignore[no-untyped-call]
+    result: Tensor = _Dropout.apply(x, kernels, node_ids, key, p)
     return result
 
 
@@ -135,7 +135,7 @@ class _ReluDropout(torch.autograd.Function):
 
 def relu_dropout(kernels: Kernels, x: Tensor, node_ids: Tensor, key: int, p: float) -> Tensor:
     """dropout(relu(x)) of x [N, F] in one pass; p may be 0."""
-    result: Tensor = _ReluDropout.apply(x, kernels, node_ids, key, p)  # type: ignore[no-untyped-call]
+    result: Tensor = _ReluDropout.apply(x, kernels, node_ids, key, p)
     return result
 
 
@@ -192,7 +192,7 @@ def norm_relu_dropout(
     relu: bool = True,
 ) -> Tensor:
     """dropout(relu(layer_norm(x, weight, bias, eps))) of x [N, F] in one pass; p may be 0, relu off."""
-    result: Tensor = _NormReluDropout.apply(x, weight, bias, kernels, eps, node_ids, key, p, relu)  # type: ignore[no-untyped-call]
+    result: Tensor = _NormReluDropout.apply(x, weight, bias, kernels, eps, node_ids, key, p, relu)
     return result
 
 
@@ -248,7 +248,7 @@ def attention_sum(
     al., "Graph attention networks", ICLR 2018, equation 3, before the division). `shift` [R, h] is a constant
     that keeps the exponent at or below 0: leaky_relu(score_dst + the largest score_src that the row sees).
     """
-    result: tuple[Tensor, Tensor] = _AttentionSum.apply(score_dst, score_src, x, block, shift, slope)  # type: ignore[no-untyped-call]
+    result: tuple[Tensor, Tensor] = _AttentionSum.apply(score_dst, score_src, x, block, shift, slope)
     return result
 
 

@@ -40,6 +40,7 @@ class Conv(torch.nn.Module):
         raise TypeError(f"{type(self).__name__} has no parameter-free aggregation")
 
     def extra_repr(self) -> str:
+        """Arguments, for printing."""
         return f"{self.in_features}, {self.out_features}"
 
 
@@ -66,6 +67,7 @@ class GCNConv(Conv):
         return hop.sum(h, arriving, source_scale=source_scale, row_scale=row_scale)
 
     def forward(self, hop: Hop, h: Tensor) -> Tensor:
+        """h [C, in] -> [D, out]."""
         if hop.precomputed is not None:
             return product(self.dropout(hop.dst, hop.precomputed), self.weight, self.bias)
         h = self.dropout(hop.src, h)
@@ -76,9 +78,9 @@ class GCNConv(Conv):
 
 
 class SAGEConv(Conv):
-    """out = h W_self^T + mean over neighbours (h) W_neigh^T + b (Hamilton et al., NeurIPS 2017; DGL's "mean").
+    """out = h W_self^T + mean over neighbours (h) W_neigh^T + b (Hamilton et al., NeurIPS 2017).
 
-    A row without neighbours has mean 0.
+    As DGL's SAGEConv with "mean"; a row without neighbours has mean 0.
     """
 
     precomputable = True
@@ -100,6 +102,7 @@ class SAGEConv(Conv):
         return hop.sum(h, arriving, row_scale=_inverse(hop.in_degree))
 
     def forward(self, hop: Hop, h: Tensor) -> Tensor:
+        """h [C, in] -> [D, out]."""
         if hop.precomputed is not None:
             own = self.dropout(hop.dst, hop.self_rows(h))
             mean = self.dropout(hop.dst, hop.precomputed, copy=1)
@@ -147,6 +150,7 @@ class GATConv(Conv):
             torch.nn.init.xavier_normal_(parameter, gain)
 
     def forward(self, hop: Hop, h: Tensor) -> Tensor:
+        """h [C, in] -> [D, out]."""
         h = self.dropout(hop.src, h)
         before = h.shape[1] < self.weight.shape[0]
         if before:
@@ -181,6 +185,7 @@ class GATConv(Conv):
         return total, weight, shift
 
     def extra_repr(self) -> str:
+        """Arguments, for printing."""
         return f"{self.in_features}, {self.out_features}, heads={self.heads}, concat={self.concat}"
 
 

@@ -40,4 +40,5 @@ class Dropout(torch.nn.Module):
         return autograd.dropout(rows.kernels, h, rows.node_ids, dropout_key(rows, self.layer, copy), self.p)
 
     def extra_repr(self) -> str:
+        """Arguments, for printing."""
         return f"p={self.p}, layer={self.layer}"

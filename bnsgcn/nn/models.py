@@ -22,6 +22,7 @@ class Linear(torch.nn.Linear):
     """torch.nn.Linear through our products, so that precision options hold for it too."""
 
     def forward(self, h: Tensor) -> Tensor:
+        """[N, in] -> [N, out]."""
         return product(h, self.weight, self.bias)
 
 

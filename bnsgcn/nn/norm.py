@@ -1,4 +1,4 @@
-"""What stands between two layers: normalisation, ReLU and the next layer's dropout, in as few passes as possible.
+"""What stands between two layers: normalisation, ReLU and the next layer's dropout in one pass.
 
 N rows of this worker   F features
 """
@@ -45,6 +45,7 @@ class NormReluDropout(torch.nn.Module):
         return autograd.relu_dropout(rows.kernels, h, rows.node_ids, key, p)
 
     def extra_repr(self) -> str:
+        """Arguments, for printing."""
         return f"norm={self.norm}, p={self.p}"
 
 
