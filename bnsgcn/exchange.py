@@ -31,6 +31,7 @@ from bnsgcn.kernels import Block, Kernels, random
 from bnsgcn.kernels.autograd import sum_block
 from bnsgcn.spans import Spans
 from bnsgcn.stale import Flight, Mailbox, Smoother
+from bnsgcn.telemetry import Probe
 from bnsgcn.wire import Wire
 
 
@@ -78,17 +79,16 @@ class Lane:
         *,
         world: World,
         kernels: Kernels,
-        sizes: tuple[int, int],
-        block: Block,
+        full: LayerDraw,
         draws: DrawSource,
         policy: Policy,
         spans: Spans,
         traffic: Traffic,
     ) -> None:
-        """`sizes`: boundary rows and halo slots of the layer; `block`: its whole halo block [D x H]."""
-        self._layer, self._world, self._kernels, self._block = layer, world, kernels, block
+        """`full`: all boundary rows and halo slots of the layer."""
+        self._layer, self._world, self._kernels, self._full = layer, world, kernels, full
         self._draws, self._policy, self._spans, self._traffic = draws, policy, spans, traffic
-        self._boundary, self._slots = sizes
+        self._boundary, self._slots = full.send_rows.numel(), full.recv_slots.numel()
         self._features = Mailbox(
             f"layer {layer} features", stale=policy.pipeline, first_exact=policy.first_exact
         )
@@ -102,11 +102,15 @@ class Lane:
         self._cached: Tensor | None = None
         self.origin = torch.full((self._slots,), -1, dtype=torch.int64, device=world.device)
         self.epoch = 0
+        self.probing = False
+        self.probe: Probe | None = None
 
     def post_features(self, h: Tensor, scale: Tensor | None) -> None:
         """Boundary rows of h [C, F], times `scale` [C], leave under this epoch's draw."""
         draw = self._draws.draw(self._layer, self.epoch)
         wire = self._policy.feature_wire
+        if self.probing:
+            self.probe = Probe(self.epoch, self._exact_rows(h, scale))
         if scale is None:
             sent = wire.pack(h, draw.send_rows, self._key(random.Stream.FEATURE_ROUNDING))
         else:
@@ -140,13 +144,31 @@ class Lane:
         draw = self._draws.draw(self._layer, self.epoch) if flight is None else flight.draw
         if rows is None:
             rows = torch.zeros(sum(draw.recv_splits), features, dtype=dtype, device=self._world.device)
+        if self.probe is not None:
+            used = torch.arange(self._slots, device=rows.device) if self._policy.cache else draw.recv_slots
+            self.probe.saw_rows(self._cached if self._cached is not None else rows, used, self.origin[used])
         if not self._policy.cache:
             scale = None if draw.scale is None else draw.scale.to(dtype)
             return Arrival(rows, draw.block, scale), draw
         cached = self._cached
         if cached is None:
             cached = torch.zeros(self._slots, features, dtype=dtype, device=self._world.device)
-        return Arrival(cached, self._block, None), draw
+        return Arrival(cached, self._full.block, None), draw
+
+    def _exact_rows(self, h: Tensor, scale: Tensor | None) -> Tensor:
+        """Every halo slot's value of this epoch [H, F], as computed; for the probe."""
+        full = self._full
+        rows = self._kernels.gather_rows(
+            h, full.send_rows, scale=None if scale is None else scale[full.send_rows]
+        )
+        return self._world.all_to_all_now(rows, full.send_splits, full.recv_splits)
+
+    def watch_sum(self, inner: Tensor, total: Tensor, row_scale: Tensor | None) -> None:
+        """Show the probe the aggregate [D, F] and what it would be without sampling and staleness."""
+        if self.probe is not None:
+            csr, kernels = self._full.block.csr, self._full.block.kernels
+            exact = kernels.sum_rows(csr, self.probe.fresh, row_scale=row_scale, out=inner)
+            self.probe.saw_sum(total.detach(), exact)
 
     def post_gradients(self, gradient: Tensor, draw: LayerDraw) -> None:
         """The gradient of the halo rows goes back to their owners, under the draw that they came with."""
@@ -263,11 +285,14 @@ class Arriving:
     def add_to(self, total: Tensor, row_scale: Tensor | None = None) -> Tensor:
         """Add the halo block's sum to `total` [D, F], in place."""
         arrived = self.wait()
-        if arrived is None:
+        if arrived is None or self.lane is None:
             return total
-        return sum_block(
+        inner = total.detach().clone() if self.lane.probe is not None else total
+        total = sum_block(
             arrived.block, arrived.rows, row_scale=row_scale, col_scale=arrived.scale, addend=total
         )
+        self.lane.watch_sum(inner, total, row_scale)
+        return total
 
 
 def post(h: Tensor, scale: Tensor | None, lane: Lane | None) -> tuple[Tensor, Arriving]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bnsgcn.blocks import BlockBuilder, LayerBlocks, View, degrees
 from bnsgcn.dist import World
-from bnsgcn.draws import DrawSource, FullDraws
+from bnsgcn.draws import DrawSource, FullDraws, full_draw
 from bnsgcn.exchange import Lane, Policy, Traffic
 from bnsgcn.halo import BoolArray, HaloPlan, IntArray, as_index
 from bnsgcn.hop import Clock, Hop, Rows
@@ -150,8 +150,7 @@ class HopSet:
             index,
             world=stage.world,
             kernels=stage.kernels,
-            sizes=(layer.plan.send_rows.size, layer.plan.recv_part.size),
-            block=layer.halo,
+            full=full_draw(stage.world, layer.plan, layer.halo),
             draws=draws,
             policy=policy,
             spans=stage.spans,
@@ -163,6 +162,11 @@ class HopSet:
         self._stage.clock.epoch = epoch
         for lane in self.lanes:
             lane.epoch = epoch
+
+    def watch(self, probing: bool) -> None:
+        """Have the lowest layer that exchanges watched by a probe in the next epoch, or not."""
+        for lane in self.lanes[:1]:
+            lane.probing, lane.probe = probing, None
 
     def drain(self) -> None:
         """Wait for everything in flight."""

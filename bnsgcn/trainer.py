@@ -237,6 +237,8 @@ class Trainer:
         self.model.train()
         stage.traffic.reset()
         self.training.begin(epoch)
+        probing = bool(self.config.telemetry_every) and epoch % self.config.telemetry_every == 0
+        self.training.watch(probing)
         with stage.spans.measure("epoch"):
             self._gradients.zero()
             loss = self._forward()
@@ -248,7 +250,11 @@ class Trainer:
         if not math.isfinite(self.progress.loss):
             self._stop_at_non_finite(epoch)
         self.progress.epoch += 1
-        return self._measurements(epoch)
+        measured = self._measurements(epoch)
+        for lane in self.training.lanes[:1]:
+            if lane.probe is not None:
+                measured |= lane.probe.results(self.world)
+        return measured
 
     def _forward(self) -> Tensor:
         logits = self.model(self.training.hops, self.training.features)
