@@ -1,0 +1,196 @@
+"""The `bnsgcn` command: what the user asked for, done, or one line that says why not.
+
+Exit status: 0 done, 2 a mistake of the user, 1 any other failure, 128 + signal when stopped.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Predict, Train
+from launch.parse import Mistake, parse
+
+MISTAKE, FAILURE = 2, 1
+USER_OS_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the `bnsgcn` command; the exit status."""
+    warnings.simplefilter("ignore")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: _run(given))
+
+
+def _run(given: list[str]) -> int:
+    if given == ["--version"]:
+        print(f"bnsgcn {importlib.metadata.version('bnsgcn')}")
+        return 0
+    return do(parse(given))
+
+
+def guarded(call: Callable[[], int]) -> int:
+    """The status of `call`; every failure that we know of ends as one line on standard error."""
+    from launch.local import Stopped, WorkerFailure
+
+    try:
+        return call()
+    except ValueError as error:
+        return _say(" ".join(str(error).split()), MISTAKE)
+    except WorkerFailure as error:
+        return _say(str(error), FAILURE)
+    except Stopped as error:
+        return _say(f"{error}; all workers have ended", 128 + error.number)
+    except KeyboardInterrupt:
+        return _say("stopped by SIGINT", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except OSError as error:
+        return _say(_os_words(error), MISTAKE if isinstance(error, USER_OS_ERRORS) else FAILURE)
+
+
+def _os_words(error: OSError) -> str:
+    words = error.strerror or str(error)
+    return f"{error.filename}: {words}" if error.filename else words
+
+
+def _say(message: str, status: int) -> int:
+    if sys.stdout.isatty():
+        print("\x1b[?25h", end="", flush=True)  # a live view that was cut off had hidden the cursor
+    print(f"bnsgcn: error: {message}", file=sys.stderr, flush=True)
+    return status
+
+
+def do(command: Command) -> int:
+    """Do what `command` says."""
+    if isinstance(command, Partition):
+        return _partition(command)
+    if isinstance(command, Inspect):
+        return _inspect(command)
+    if isinstance(command, Train):
+        return train(command)
+    if isinstance(command, Evaluate):
+        return _evaluate(command)
+    if isinstance(command, Predict):
+        return _predict(command)
+    assert isinstance(command, Doctor)
+    from launch.doctor import examine
+
+    return examine()
+
+
+def _partition(command: Partition) -> int:
+    from launch.tables import show_quality
+    from partition.build import partition_graph
+    from partition.quality import inspect_parts
+
+    partition_graph(
+        command.source,
+        parts=command.parts,
+        out=command.out,
+        method=command.method,
+        objective=command.objective,
+        seed=command.seed,
+        progress=_line,
+    )
+    show_quality(inspect_parts(command.out))
+    return 0
+
+
+def _inspect(command: Inspect) -> int:
+    from launch.tables import show_quality
+    from partition.quality import inspect_parts
+
+    quality = inspect_parts(command.folder)
+    if command.json:
+        print(json.dumps(quality.to_json()))
+    else:
+        show_quality(quality)
+    return 0
+
+
+def train(command: Train) -> int:
+    """Inside torchrun be a worker; elsewhere start one worker a part and wait for them."""
+    from launch.local import run_local
+    from launch.parts import parts_folder
+    from launch.worker import Job
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from launch.train import be_worker
+
+        return be_worker(command)
+    begin = time.monotonic()
+    from bnsgcn.record import RunFolder
+    from partition.store import read_manifest
+
+    if command.parts is not None and command.parts < 1:
+        raise Mistake(f"--parts is {command.parts}, must be at least 1")
+    parts_dir = parts_folder(command, _line)
+    manifest = read_manifest(parts_dir)
+    RunFolder(command.run_dir).check(command.options, manifest)
+    arguments = {
+        "parts_dir": str(parts_dir),
+        "run_dir": str(command.run_dir),
+        "config": command.options.to_json(),
+    }
+    job = Job(task="train", workers=manifest.parts, threads=command.options.threads, arguments=arguments)
+    run_local(job, run_dir=command.run_dir)
+    print(f"  took        {time.monotonic() - begin:.1f} s in all")
+    return 0
+
+
+def _evaluate(command: Evaluate) -> int:
+    scores = _on_run(command.run, "evaluate", {"run_dir": str(command.run)})
+    if command.json:
+        print(
+            json.dumps({"metric": scores["metric"], "val_score": scores["val"], "test_score": scores["test"]})
+        )
+    else:
+        metric = str(scores["metric"]).replace("_", " ")
+        print(f"test {metric} {scores['test']:.4f}   (validation {scores['val']:.4f})")
+    return 0
+
+
+def _predict(command: Predict) -> int:
+    if command.out.exists():
+        raise Mistake(f"--out {command.out} exists already; name a new file")
+    if command.out.suffix != ".npy":
+        raise Mistake(f"--out {command.out} does not end in .npy; name it {command.out.with_suffix('.npy')}")
+    if not command.out.resolve().parent.is_dir():
+        raise Mistake(f"--out {command.out}: there is no folder {command.out.parent}; make it first")
+    rows, columns = _on_run(command.run, "predict", {"run_dir": str(command.run), "out": str(command.out)})
+    print(f"wrote {command.out}: float32 logits of {rows:,} nodes, {columns} classes")
+    return 0
+
+
+def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
+    """Rank 0's result of a task on a run's parts."""
+    from bnsgcn.record import RunFolder
+    from launch.local import run_local
+    from launch.worker import Job
+    from partition.store import read_manifest
+
+    facts = RunFolder(run).open()
+    if read_manifest(facts.parts_dir).digest != facts.digest:
+        raise ValueError(
+            f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
+            f"partition again as then, or train again"
+        )
+    job = Job(task=task, workers=facts.parts, threads=facts.config.threads, arguments=arguments)
+    return run_local(job)[0]
+
+
+def _line(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

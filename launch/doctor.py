@@ -1,0 +1,94 @@
+"""What is installed, what it can do here, and whether two processes can talk."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import warnings
+
+from launch.face import short
+from launch.local import WorkerFailure, run_local
+from launch.worker import Job
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pymetis",
+    "torchmetrics",
+    "dgl",
+    "ogb",
+    "torch_geometric",
+    "tyro",
+    "rich",
+)
+OPTIONAL = ("dgl", "ogb", "torch_geometric")
+MEGABYTES = 32
+
+
+def examine() -> int:
+    """Print what there is; 0 when training can run here."""
+    print(f"{'python':<16} {platform.python_version()} on {platform.platform()}")
+    missing = [name for name in PACKAGES if not _say_version(name)]
+    _say_devices()
+    _say_kernels()
+    worked = _try_round_trip()
+    needed = [name for name in missing if name not in OPTIONAL]
+    if needed:
+        print(f"{needed[0]} is missing: pip install {needed[0]}")
+    return 0 if worked and not needed else 1
+
+
+def _say_version(name: str) -> bool:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        print(f"{name:<16} not installed{' (optional)' if name in OPTIONAL else ''}")
+        return False
+    print(f"{name:<16} {version}")
+    return True
+
+
+def _say_devices() -> None:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    compiler = shutil.which(os.environ.get("CC", "cc")) or "none"
+    print(f"{'cores':<16} {cores}, C compiler: {compiler}")
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(f"{'CUDA devices':<16} {', '.join(devices) or 'none'}")
+    backends = [
+        name
+        for name, there in (
+            ("gloo", torch.distributed.is_gloo_available()),
+            ("nccl", torch.distributed.is_nccl_available()),
+        )
+        if there
+    ]
+    print(f"{'collectives':<16} {', '.join(backends)}")
+
+
+def _say_kernels() -> None:
+    """Which aggregation kernels work here, as far as the kernels say so themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kernels = importlib.import_module("bnsgcn.kernels")
+        for number, line in enumerate(kernels.describe()):
+            print(f"{'' if number else 'kernels':<16} {line}")
+
+
+def _try_round_trip() -> bool:
+    try:
+        results = run_local(Job(task="round_trip", workers=2, arguments={"megabytes": MEGABYTES}))
+    except (WorkerFailure, ValueError) as error:
+        print(f"{'round trip':<16} failed: {str(error).splitlines()[0]}")
+        return False
+    seconds = max(result["seconds"] for result in results)
+    rate = short(int(results[0]["megabytes"] / seconds * 1e6))
+    intact = all(result["intact"] for result in results)
+    state = "rows intact" if intact else "ROWS DAMAGED"
+    print(f"{'round trip':<16} two processes over gloo: {state}, {rate}B/s")
+    return intact

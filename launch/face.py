@@ -1,0 +1,219 @@
+"""What a run looks like: a live table on a terminal, plain lines elsewhere, and a last block in both.
+
+Rank 0 shows it. Showing takes place between epochs and is part of no measured time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bnsgcn.record import Listener
+
+COLUMNS = ("epoch", "loss", "val score", "epoch", "compute", "halo wait", "reduce", "sent")
+WIDTHS = (6, 8, 9, 9, 9, 9, 9, 10)
+ROWS = 10
+"""Evaluated epochs that a live table keeps in sight."""
+REFRESH_S = 0.2
+LINE_S = 10.0
+"""A plain run says something at least this often, and at every evaluation."""
+
+
+def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Listener:
+    """The listener that suits the console: standard output if None."""
+    shown_on = console or Console(highlight=False, soft_wrap=True)
+    return LiveFace(shown_on, Path(run_dir)) if shown_on.is_terminal else PlainFace(shown_on, Path(run_dir))
+
+
+class PlainFace:
+    """One line at every evaluation, and one now and then between."""
+
+    def __init__(self, console: Console, run_dir: Path) -> None:
+        self._console, self._run_dir = console, run_dir
+        self._epochs, self._last_s = 0, 0.0
+
+    def on_start(self, facts: dict[str, Any]) -> None:
+        """Say what is trained on what."""
+        self._epochs = int(facts.get("epochs", 0))
+        self._console.print(headline(facts))
+        self._console.print(" ".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True)))
+
+    def on_epoch(self, metrics: dict[str, float]) -> None:
+        """A line for an evaluated epoch, the last one, and when nothing was said for a while."""
+        now = time.monotonic()
+        last = int(metrics["epoch"]) + 1 == self._epochs
+        if "val_score" in metrics or last or now - self._last_s > LINE_S:
+            self._last_s = now
+            row = zip(cells(metrics), WIDTHS, strict=True)
+            self._console.print(" ".join(f"{cell:>{width}}" for cell, width in row))
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """The last block."""
+        self._console.print(last_block(summary, self._run_dir))
+
+
+class LiveFace:
+    """A table of the last evaluated epochs, the present one, a bar and the time to go."""
+
+    def __init__(self, console: Console, run_dir: Path) -> None:
+        self._console, self._run_dir = console, run_dir
+        self._live = Live(console=console, auto_refresh=False)
+        self._title, self._epochs, self._start_epoch = "", 0, 0
+        self._rows: deque[dict[str, float]] = deque(maxlen=ROWS)
+        self._latest: dict[str, float] | None = None
+        self._begin_s = self._shown_s = time.monotonic()
+
+    def on_start(self, facts: dict[str, Any]) -> None:
+        """Open the table."""
+        self._title = headline(facts)
+        self._epochs, self._start_epoch = int(facts.get("epochs", 0)), int(facts.get("start_epoch", 0))
+        self._begin_s = time.monotonic()
+        self._live.start()
+        self._live.update(self._picture(), refresh=True)
+
+    def on_epoch(self, metrics: dict[str, float]) -> None:
+        """Take the epoch in; redraw a few times a second."""
+        self._latest = metrics
+        if "val_score" in metrics:
+            self._rows.append(metrics)
+        now = time.monotonic()
+        if now - self._shown_s > REFRESH_S or int(metrics["epoch"]) + 1 == self._epochs:
+            self._shown_s = now
+            self._live.update(self._picture(), refresh=True)
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Leave the table as it is and add the last block."""
+        self._live.update(self._picture(), refresh=True)
+        self._live.stop()
+        self._console.print(last_block(summary, self._run_dir))
+
+    def _picture(self) -> Group:
+        table = Table(box=None, pad_edge=False, padding=(0, 1))
+        for name, width in zip(COLUMNS, WIDTHS, strict=True):
+            table.add_column(name, justify="right", min_width=width, no_wrap=True, header_style="dim")
+        for metrics in self._rows:
+            table.add_row(*cells(metrics))
+        if self._latest is not None and (not self._rows or self._latest is not self._rows[-1]):
+            table.add_row(*cells(self._latest), style="dim")
+        return Group(Text(self._title, style="bold"), table, self._bar())
+
+    def _bar(self) -> Table:
+        done = 0 if self._latest is None else int(self._latest["epoch"]) + 1
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            ProgressBar(total=max(1, self._epochs), completed=done, width=40),
+            Text(f"{done}/{self._epochs}  {self._time_to_go(done)}"),
+        )
+        return row
+
+    def _time_to_go(self, done: int) -> str:
+        here = done - self._start_epoch
+        if here <= 0 or done >= self._epochs:
+            return ""
+        seconds = (time.monotonic() - self._begin_s) / here * (self._epochs - done)
+        return f"ETA {clock(seconds)}"
+
+
+def headline(facts: dict[str, Any]) -> str:
+    """What is trained on what, in one line."""
+    pieces = [f"{facts.get('model', 'model')} on {facts.get('name', 'graph')}"]
+    if "nodes" in facts:
+        pieces.append(f"{short(facts['nodes'])} nodes, {short(facts['arcs'])} arcs")
+    pieces.append(f"{facts.get('parts', 1)} worker{'s' if facts.get('parts', 1) != 1 else ''}")
+    if "parameters" in facts:
+        pieces.append(f"{short(facts['parameters'])} weights")
+    if "kernel" in facts:
+        pieces.append(f"{facts['kernel']} kernels")
+    if facts.get("start_epoch"):
+        pieces.append(f"going on at epoch {facts['start_epoch']}")
+    return " · ".join(pieces)
+
+
+def cells(metrics: dict[str, float]) -> tuple[str, ...]:
+    """One row of the table."""
+    return (
+        str(int(metrics["epoch"]) + 1),
+        number(metrics["loss"]),
+        number(metrics.get("val_score")),
+        *(duration(metrics[f"time/{name}_s"]) for name in ("epoch", "compute", "halo_wait", "reduce")),
+        size(metrics["comm/sent_bytes"]),
+    )
+
+
+def last_block(summary: dict[str, Any], run_dir: Path) -> str:
+    """The score, what an epoch cost, where the checkpoint is and how to evaluate it."""
+    metric = str(summary.get("metric", "score")).replace("_", " ")
+    spent = ", ".join(
+        f"{words} {duration(summary[f'{name}_s_median'])}"
+        for name, words in (("compute", "compute"), ("halo_wait", "halo wait"), ("reduce", "reduce"))
+    )
+    lines = [
+        "",
+        f"test {metric} {number(summary['test_score'])}   "
+        f"(validation {number(summary['val_score'])}, best of {summary['epochs']} epochs: "
+        f"{summary['best_epoch'] + 1})",
+        f"  epoch       {duration(summary['epoch_s_median'])}: {spent}",
+        f"  used        {size(summary['sent_bytes_per_epoch'])} sent an epoch, "
+        f"{size(summary['peak_rss_bytes'])} a worker at most",
+        f"  checkpoint  {best_checkpoint(run_dir) or 'none'}",
+        f"  evaluate    bnsgcn evaluate {run_dir}",
+    ]
+    return "\n".join(lines)
+
+
+def best_checkpoint(run_dir: Path) -> Path | None:
+    """Where the best checkpoint of a run is."""
+    folder = run_dir / "checkpoints"
+    try:
+        return folder / str(json.loads((folder / "best.json").read_text())["checkpoint"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def number(value: float | None) -> str:
+    """Four digits after the point; a dash for what is not there."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in a unit that leaves three digits."""
+    if seconds is None or math.isnan(seconds):
+        return "-"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def size(count: float | None) -> str:
+    """Bytes in a unit that leaves few digits."""
+    if count is None or math.isnan(count):
+        return "-"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def short(count: int) -> str:
+    """A count with at most four digits and a letter."""
+    for limit, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if count >= limit:
+            return f"{count / (1000 if letter == ' k' else limit):.1f}{letter}"
+    return f"{count:,}"

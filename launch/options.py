@@ -1,0 +1,132 @@
+"""What can be asked for on the command line: one frozen dataclass a command.
+
+Docstrings are the help texts. Nothing here imports torch, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+
+from bnsgcn.config import TrainConfig
+
+CACHE = Path("~/.cache/bnsgcn/parts")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Partition:
+    """Cut a graph into parts on disk."""
+
+    source: Annotated[str, Positional, tyro.conf.arg(metavar="SOURCE")]
+    """The graph: synthetic[:nodes=20000,degree=20,features=64,classes=10,communities=200,seed=0], npz:FILE,
+    ogb:ogbn-products, dgl:reddit, pyg:Planetoid/Cora."""
+    parts: int
+    """Number of parts; one worker trains each."""
+    out: Path
+    """New folder for the parts."""
+    method: str = "metis"
+    """metis (few halo slots) or random."""
+    objective: Literal["volume", "cut"] = "volume"
+    """What METIS minimises: rows to send, or edges between parts."""
+    seed: int = 0
+    """Seed of the partitioner."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Show what a folder of parts costs: balance, halo slots, rows sent."""
+
+    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="DIR")]
+    """Folder of parts, made by bnsgcn partition."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON instead of a table."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train on one worker a part, then print the score."""
+
+    source: Annotated[str, Positional, tyro.conf.arg(metavar="DIR|SOURCE")] = ""
+    """Folder of parts, or a graph (see bnsgcn partition --help), which is cut into parts once and kept."""
+    run_dir: Path
+    """Folder of this run: records, checkpoints, summary."""
+    parts: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Parts, and so workers, into which a SOURCE is cut: 2 if not given."""
+    method: str = "metis"
+    """How a SOURCE is cut; see bnsgcn partition --help."""
+    objective: Literal["volume", "cut"] = "volume"
+    """What METIS minimises when it cuts a SOURCE."""
+    cache_dir: Path = CACHE
+    """Where the parts of a SOURCE are kept."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """TOML file with any of these options; what the command line says wins."""
+    options: Annotated[TrainConfig, OmitArgPrefixes, tyro.conf.arg(name="model and training")] = (
+        dataclasses.field(default_factory=TrainConfig)
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score a run's best checkpoint exactly, on as many workers as it has parts."""
+
+    run: Annotated[Path, Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON instead of a line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Write the logits of all nodes, in the graph's own node order."""
+
+    run: Annotated[Path, Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    out: Path
+    """New .npy file, float32 [nodes, classes]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Show versions, devices and kernels, and try a round trip between two processes."""
+
+
+Command = Partition | Inspect | Train | Evaluate | Predict | Doctor
+
+COMMANDS: dict[str, type[Command]] = {
+    "partition": Partition,
+    "inspect": Inspect,
+    "train": Train,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "doctor": Doctor,
+}
+
+ABOUT = "Distributed full-graph training of graph convolutional networks."
+FIRST_STEPS = (
+    "bnsgcn train synthetic --run-dir runs/first      a graph made up, two workers, a score",
+    "bnsgcn evaluate runs/first                       the score of its best checkpoint",
+    "bnsgcn train --help                              every option, with examples",
+)
+
+EXAMPLES = {
+    "partition": (
+        "bnsgcn partition synthetic --parts 2 --out parts/synthetic",
+        "bnsgcn partition npz:graphs/cora.npz --parts 4 --out parts/cora --objective cut",
+        "bnsgcn partition npz:graphs/blog.npz,features=degree --parts 2 --out parts/blog",
+    ),
+    "inspect": ("bnsgcn inspect parts/cora", "bnsgcn inspect parts/cora --json"),
+    "train": (
+        "bnsgcn train synthetic --run-dir runs/first",
+        "bnsgcn train parts/cora --run-dir runs/cora --model gcn --layers 2 --hidden 16 --lr 0.01",
+        "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400",
+        "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400 --resume",
+        "torchrun --nproc-per-node 4 -m launch.train parts/cora --run-dir runs/cora",
+    ),
+    "evaluate": ("bnsgcn evaluate runs/first", "bnsgcn evaluate runs/first --json"),
+    "predict": ("bnsgcn predict runs/first --out logits.npy",),
+    "doctor": ("bnsgcn doctor",),
+}
