@@ -10,12 +10,12 @@ from launch.face import short, size
 from partition.quality import Quality
 
 COLUMNS = {
-    "inner nodes": "inner_nodes",
-    "inner arcs": "inner_arcs",
-    "halo arcs": "halo_arcs",
-    "halo slots": "halo_slots",
-    "sends": "send_rows",
-    "training": "train_nodes",
+    "inner\nnodes": "inner_nodes",
+    "inner\narcs": "inner_arcs",
+    "halo\narcs": "halo_arcs",
+    "halo\nslots": "halo_slots",
+    "rows\nsent": "send_rows",
+    "training\nnodes": "train_nodes",
 }
 BALANCED = ("inner_nodes", "inner_arcs", "halo_arcs", "recv_rows", "send_rows", "train_nodes")
 
@@ -24,8 +24,8 @@ def show_quality(quality: Quality, console: Console | None = None) -> None:
     """Print the table; standard output if no console is given."""
     shown_on = console or Console(highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name in ("part", *COLUMNS, "features"):
-        table.add_column(name, justify="right", no_wrap=True, header_style="dim")
+    for name in ("part", *COLUMNS, "feature\nbytes"):
+        table.add_column(name, justify="right", header_style="dim")
     for part in quality.worst_first():
         counts = [short(getattr(part, field)) for field in COLUMNS.values()]
         table.add_row(str(part.part), *counts, size(part.feature_bytes))
