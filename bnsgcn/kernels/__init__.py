@@ -3,6 +3,6 @@
 from bnsgcn.kernels.autograd import Block
 from bnsgcn.kernels.csr import Csr
 from bnsgcn.kernels.protocol import Kernels
-from bnsgcn.kernels.select import select
+from bnsgcn.kernels.select import describe, select
 
-__all__ = ["Block", "Csr", "Kernels", "select"]
+__all__ = ["Block", "Csr", "Kernels", "describe", "select"]

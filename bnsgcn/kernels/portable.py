@@ -192,7 +192,7 @@ class TorchKernels:
         def per_arc(dst: Tensor, src: Tensor) -> tuple[Tensor, Tensor]:
             scores = _arc_scores(dst, src, score_dst, score_src)
             weights = _weigh(scores, shift.index_select(0, dst), slope)
-            slopes = torch.where(scores > 0, 1.0, slope)
+            slopes = torch.ones_like(scores).masked_fill_(scores <= 0, slope)  # where(1.0, slope) is float32
             towards = grad_weight.index_select(0, dst) + _arc_products(dst, src, grad_sum, x)
             return weights, weights * slopes * towards
 

@@ -1,0 +1,148 @@
+/* Row sums of an unweighted block. A template: define REAL (of sums and scales), STORED (of x and out), WIDEN and
+ * NARROW between them, ID and NAME before including.
+ *
+ * A row is summed in up to MAX_VECTORS registers at a time. When the columns do not fill the last vector, that
+ * vector overlaps the one before it: both compute the same numbers, so no scalar tail is needed. */
+
+#define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
+typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
+
+INLINE NAME(vector) NAME(load)(const STORED *from) {
+    NAME(vector) v;
+    if (sizeof(STORED) == sizeof(REAL)) {
+        memcpy(&v, from, sizeof v);
+    } else {
+        for (int i = 0; i < LANES; i++) v[i] = WIDEN(from[i]);
+    }
+    return v;
+}
+
+INLINE void NAME(store)(STORED *to, NAME(vector) v) {
+    if (sizeof(STORED) == sizeof(REAL)) {
+        memcpy(to, &v, sizeof v);
+    } else {
+        STORED narrow[VECTOR_BYTES / sizeof(REAL)];
+        for (int i = 0; i < LANES; i++) narrow[i] = NARROW(v[i]);
+        memcpy(to, narrow, sizeof narrow);
+    }
+}
+
+typedef struct {
+    const ID *indptr, *indices;
+    int64_t num_rows, num_arcs;
+    const STORED *x;
+    int64_t x_stride, columns;
+    const REAL *row_scale, *col_scale; /* may be null */
+    STORED *out;
+    int64_t out_stride;
+    int accumulate;
+    int prefetch; /* arcs ahead; 0 = none */
+    int64_t rows_at_once;
+    int threads;
+} NAME(sum_task);
+
+/* Columns [first, first + width) of rows [begin, end), in `count` vectors. */
+INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t end, int64_t first, int64_t width,
+                              const int count, const int scaled) {
+    const ID *restrict indices = task->indices;
+    const STORED *restrict x = task->x + first;
+    const int64_t last = width - LANES, stride = task->x_stride, final_arc = task->num_arcs - 1;
+    const int64_t ahead = task->prefetch, bytes = width * (int64_t)sizeof(STORED);
+    for (int64_t r = begin; r < end; r++) {
+        NAME(vector) sum[MAX_VECTORS];
+#pragma GCC unroll 16
+        for (int i = 0; i < count; i++) sum[i] = (NAME(vector)){0};
+        const int64_t stop = task->indptr[r + 1];
+        for (int64_t e = task->indptr[r]; e < stop; e++) {
+            if (ahead) {
+                const char *next = (const char *)(x + stride * (int64_t)indices[e + ahead < final_arc ? e + ahead : final_arc]);
+#pragma GCC unroll 16
+                for (int64_t line = 0; line < (int64_t)count * LANES * (int64_t)sizeof(STORED); line += 64)
+                    __builtin_prefetch(next + line);
+            }
+            const STORED *row = x + stride * (int64_t)indices[e];
+            if (scaled) {
+                const REAL scale = task->col_scale[indices[e]];
+#pragma GCC unroll 16
+                for (int i = 0; i < count - 1; i++) sum[i] += scale * NAME(load)(row + i * LANES);
+                sum[count - 1] += scale * NAME(load)(row + last);
+            } else {
+#pragma GCC unroll 16
+                for (int i = 0; i < count - 1; i++) sum[i] += NAME(load)(row + i * LANES);
+                sum[count - 1] += NAME(load)(row + last);
+            }
+        }
+        STORED *out = task->out + r * task->out_stride + first;
+        const REAL scale = task->row_scale ? task->row_scale[r] : (REAL)1;
+        if (task->row_scale) {
+#pragma GCC unroll 16
+            for (int i = 0; i < count; i++) sum[i] *= scale;
+        }
+        if (task->accumulate) { /* all loads before any store: the last two vectors may overlap */
+            sum[count - 1] += NAME(load)(out + last);
+#pragma GCC unroll 16
+            for (int i = 0; i < count - 1; i++) sum[i] += NAME(load)(out + i * LANES);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < count - 1; i++) NAME(store)(out + i * LANES, sum[i]);
+        NAME(store)(out + last, sum[count - 1]);
+    }
+    (void)bytes;
+}
+
+#define SUM_CASE(n)                                                                       \
+    case n:                                                                               \
+        if (n > MAX_VECTORS) break;                                                       \
+        if (task->col_scale) NAME(sum_columns)(task, begin, end, first, width, n, 1);     \
+        else NAME(sum_columns)(task, begin, end, first, width, n, 0);                     \
+        break;
+
+static void NAME(sum_vectors)(const NAME(sum_task) *task, int64_t begin, int64_t end, int64_t first, int64_t width) {
+    switch ((width + LANES - 1) / LANES) {
+        SUM_CASE(1) SUM_CASE(2) SUM_CASE(3) SUM_CASE(4) SUM_CASE(5) SUM_CASE(6) SUM_CASE(7) SUM_CASE(8)
+        SUM_CASE(9) SUM_CASE(10) SUM_CASE(11) SUM_CASE(12) SUM_CASE(13) SUM_CASE(14) SUM_CASE(15) SUM_CASE(16)
+    }
+}
+
+#undef SUM_CASE
+
+/* Fewer columns than a vector has lanes. */
+static void NAME(sum_narrow)(const NAME(sum_task) *task, int64_t begin, int64_t end) {
+    const int64_t columns = task->columns;
+    for (int64_t r = begin; r < end; r++) {
+        REAL sum[VECTOR_BYTES / sizeof(REAL)] = {0};
+        for (int64_t e = task->indptr[r]; e < task->indptr[r + 1]; e++) {
+            const STORED *row = task->x + task->x_stride * (int64_t)task->indices[e];
+            const REAL scale = task->col_scale ? task->col_scale[task->indices[e]] : (REAL)1;
+            for (int64_t c = 0; c < columns; c++) sum[c] += scale * WIDEN(row[c]);
+        }
+        STORED *out = task->out + r * task->out_stride;
+        const REAL scale = task->row_scale ? task->row_scale[r] : (REAL)1;
+        for (int64_t c = 0; c < columns; c++) {
+            const REAL scaled = scale * sum[c];
+            out[c] = NARROW(task->accumulate ? WIDEN(out[c]) + scaled : scaled);
+        }
+    }
+}
+
+void NAME(sum_rows)(const NAME(sum_task) *task) {
+    const int64_t step = task->rows_at_once;
+#pragma omp parallel for num_threads(task->threads) schedule(dynamic, 1) if (task->threads > 1)
+    for (int64_t begin = 0; begin < task->num_rows; begin += step) {
+        const int64_t end = begin + step < task->num_rows ? begin + step : task->num_rows;
+        if (task->columns < LANES) {
+            NAME(sum_narrow)(task, begin, end);
+            continue;
+        }
+        int64_t first = 0;
+        while (first < task->columns) {
+            int64_t width = task->columns - first;
+            if (width > MAX_VECTORS * LANES) /* leave at least one vector for the last block */
+                width = width - MAX_VECTORS * LANES < LANES ? (MAX_VECTORS - 1) * LANES : MAX_VECTORS * LANES;
+            NAME(sum_vectors)(task, begin, end, first, width);
+            first += width;
+        }
+    }
+}
+
+#undef LANES
