@@ -54,7 +54,7 @@ def on_cpu(*tensors: Tensor | None) -> bool:
 
 
 def dense(x: Tensor, *others: Tensor | None) -> bool:
-    """Matrices on CPU that the elementwise kernels can take: float32 or float64, one dtype, rows one by one."""
+    """Matrices on CPU that the elementwise kernels take: float32 or float64, one dtype, contiguous."""
     return (
         x.dtype in REALS
         and on_cpu(x, *others)

@@ -38,8 +38,15 @@ void NAME(dropout)(const REAL *x, REAL *out, int64_t rows, int64_t columns, cons
 
 void NAME(relu_dropout_backward)(const REAL *grad, const REAL *output, REAL *out, int64_t entries, REAL scale,
                                  int threads) {
-#pragma omp parallel for simd num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t i = 0; i < entries; i++) out[i] = output[i] > 0 ? grad[i] * scale : (REAL)0;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t first = 0; first < entries; first += 4096) {
+        const int64_t stop = first + 4096 < entries ? first + 4096 : entries;
+#pragma GCC ivdep
+        for (int64_t i = first; i < stop; i++) { /* out may be grad, never a shifted grad */
+            const REAL scaled = grad[i] * scale;
+            out[i] = output[i] > 0 ? scaled : (REAL)0;
+        }
+    }
 }
 
 /* Sum over a row of a[c] * b[c], or of a[c] when b is null: lane by lane, then the lanes in order. */

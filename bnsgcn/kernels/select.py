@@ -1,7 +1,7 @@
 """Which kernels a run uses: a name from the command line and the device decide.
 
-On CPU `auto` prefers compiled, then DGL's sum, then torch alone: the order of their speed on real parts, recorded
-in benchmarks/NOTES.md. `describe` measures the three here, for `bnsgcn doctor`.
+On CPU `auto` prefers compiled, then DGL's sum, then torch alone: the order of their speed on real parts,
+recorded in benchmarks/NOTES.md. `describe` measures the three here, for `bnsgcn doctor`.
 """
 
 from __future__ import annotations
