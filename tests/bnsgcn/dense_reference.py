@@ -1,0 +1,155 @@
+"""Training with the adjacency as a dense matrix, in one process and plain torch: what law 1 holds us against.
+
+Shares with the runtime the weights at the start and the function that draws dropout masks, nothing else: no
+blocks, no kernels, no custom autograd, no pruning, no order of nodes but the graph's own.
+
+    N nodes of the view   F features   C classes   K heads   d features of a head
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.kernels import random
+from partition.graph import TRAIN, Graph
+
+SECOND_MASK = 1 << 20
+"""Layer number offset of the mask of a precomputed aggregate, beside that of the node's own features."""
+
+
+class DenseRun:
+    """A training run over one dense adjacency; nodes are in the graph's order."""
+
+    def __init__(self, graph: Graph, config: TrainConfig, weights: dict[str, Tensor]) -> None:
+        """`weights`: the state of the model at the start, by name; parameters and buffers."""
+        self._graph, self._config = graph, config
+        buffers = {name for name in weights if "running" in name}
+        self.buffers = {name: weights[name].double().clone() for name in buffers}
+        self.weights = {
+            name: value.double().clone().requires_grad_()
+            for name, value in weights.items()
+            if name not in buffers
+        }
+        self._optimizer = torch.optim.Adam(
+            self.weights.values(), lr=config.lr, weight_decay=config.weight_decay
+        )
+        self.epoch = 0
+
+    def step(self) -> tuple[float, Tensor, dict[str, Tensor]]:
+        """One epoch: (loss, training logits [N, C] with NaN outside the view, gradients by name)."""
+        self._optimizer.zero_grad()
+        train = torch.from_numpy(self._graph.split == TRAIN)
+        view = train if self._config.inductive else torch.ones_like(train)
+        logits = self._forward(view, training=True)
+        chosen = logits[train[view]]
+        labels = torch.from_numpy(self._graph.labels)[train]
+        if labels.dim() == 1:
+            loss = functional.cross_entropy(chosen, labels)
+        else:
+            loss = functional.binary_cross_entropy_with_logits(chosen, labels.double())
+        loss.backward()
+        self._optimizer.step()
+        self.epoch += 1
+        every = torch.full((view.numel(), logits.shape[1]), torch.nan, dtype=torch.float64)
+        every[view] = logits.detach()
+        gradients = {name: weight.grad.clone() for name, weight in self.weights.items()}
+        return loss.item(), every, gradients
+
+    def logits(self) -> Tensor:
+        """Logits [N, C] of all nodes over all edges, without dropout."""
+        with torch.no_grad():
+            return self._forward(torch.ones(self._graph.num_nodes, dtype=torch.bool), training=False)
+
+    def _forward(self, view: Tensor, *, training: bool) -> Tensor:
+        config, ids = self._config, view.nonzero().flatten()
+        adjacency = dense_adjacency(self._graph)[view][:, view]
+        if config.self_loops:
+            adjacency += torch.eye(ids.numel(), dtype=torch.float64)
+        h = torch.from_numpy(np.asarray(self._graph.features)).double()[view]
+        for layer in range(config.layers):
+            if layer >= config.layers - config.linear_layers:
+                place = f"linears.{layer - config.layers + config.linear_layers}"
+                h = self._affine(self._dropped(h, ids, layer, training), place)
+            elif layer == 0 and config.precompute:
+                h = self._precomputed(adjacency, h, ids, training)
+            else:
+                h = self._conv(adjacency, self._dropped(h, ids, layer, training), layer)
+            if layer < config.layers - 1:
+                h = functional.relu(self._normed(h, layer, training))
+        return h
+
+    def _dropped(self, h: Tensor, ids: Tensor, layer: int, training: bool) -> Tensor:
+        p = self._config.dropout
+        if not training or p == 0:
+            return h
+        key = random.key(self._config.seed, self.epoch, layer, random.Stream.DROPOUT)
+        mask = random.keep_mask(key, ids, h.shape[1], p)
+        return h * mask * (random.LEVELS / random.keep_levels(p))
+
+    def _affine(self, h: Tensor, place: str) -> Tensor:
+        out = h @ self.weights[f"{place}.weight"].T
+        return out + self.weights[f"{place}.bias"] if f"{place}.bias" in self.weights else out
+
+    def _normed(self, h: Tensor, layer: int, training: bool) -> Tensor:
+        place = f"between.{layer}"
+        if self._config.norm == "none":
+            return h
+        if self._config.norm == "layer":
+            weight, bias = self.weights[f"{place}.weight"], self.weights[f"{place}.bias"]
+            return functional.layer_norm(h, h.shape[1:], weight, bias)
+        weight, bias = self.weights[f"{place}.batch.weight"], self.weights[f"{place}.batch.bias"]
+        running = self.buffers[f"{place}.batch.running_mean"], self.buffers[f"{place}.batch.running_var"]
+        return functional.batch_norm(h, *running, weight, bias, training=training, momentum=0.1)
+
+    def _aggregated(self, adjacency: Tensor, h: Tensor) -> Tensor:
+        rows = adjacency.sum(1, keepdim=True).clamp(min=1)
+        if self._config.model == "sage":
+            return (adjacency / rows) @ h
+        columns = adjacency.sum(0, keepdim=True).clamp(min=1)
+        return (adjacency / (rows.sqrt() * columns.sqrt())) @ h
+
+    def _conv(self, adjacency: Tensor, h: Tensor, layer: int) -> Tensor:
+        place = f"convs.{layer}"
+        if self._config.model == "gat":
+            return self._attention(adjacency, h, layer)
+        if self._config.model == "gcn":
+            return self._affine(self._aggregated(adjacency, h), place)
+        return self._sage(h, self._aggregated(adjacency, h), place)
+
+    def _sage(self, own: Tensor, mean: Tensor, place: str) -> Tensor:
+        out = own @ self.weights[f"{place}.weight_self"].T + mean @ self.weights[f"{place}.weight_neigh"].T
+        return out + self.weights[f"{place}.bias"] if f"{place}.bias" in self.weights else out
+
+    def _precomputed(self, adjacency: Tensor, h: Tensor, ids: Tensor, training: bool) -> Tensor:
+        """The aggregate of the input is fixed, so dropout comes after it, with a mask of its own for SAGE."""
+        aggregate = self._aggregated(adjacency, h)
+        if self._config.model == "gcn":
+            return self._affine(self._dropped(aggregate, ids, 0, training), "convs.0")
+        own = self._dropped(h, ids, 0, training)
+        return self._sage(own, self._dropped(aggregate, ids, SECOND_MASK, training), "convs.0")
+
+    def _attention(self, adjacency: Tensor, h: Tensor, layer: int) -> Tensor:
+        place, heads = f"convs.{layer}", self._config.heads
+        z = (h @ self.weights[f"{place}.weight"].T).view(h.shape[0], heads, -1)
+        target = (z * self.weights[f"{place}.score_dst"]).sum(-1)
+        source = (z * self.weights[f"{place}.score_src"]).sum(-1)
+        scores = functional.leaky_relu(target[:, None] + source[None], 0.2)  # [N targets, N sources, K]
+        arcs = adjacency[..., None]
+        largest = scores.detach().masked_fill(arcs == 0, -torch.inf).amax(1, keepdim=True)
+        weight = arcs * torch.exp(arcs * (scores - torch.nan_to_num(largest, neginf=0.0)))
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-300)  # a row without neighbours is 0
+        out = torch.einsum("tsk,skd->tkd", weight, z)
+        last = layer == self._config.layers - 1
+        out = out.mean(1) if last else out.flatten(1)
+        return out + self.weights[f"{place}.bias"] if f"{place}.bias" in self.weights else out
+
+
+def dense_adjacency(graph: Graph) -> Tensor:
+    """A [N, N] with A[i, j] = 1 for the arc j -> i."""
+    adjacency = np.zeros((graph.num_nodes, graph.num_nodes))
+    adjacency[np.repeat(np.arange(graph.num_nodes), np.diff(graph.indptr)), graph.indices] = 1
+    return torch.from_numpy(adjacency)

@@ -1,0 +1,134 @@
+"""Law 1: rate 1 and exact, any number of parts trains as one process does, and that as a dense matrix does.
+
+Loss, logits, every gradient and the weights after 10 Adam steps, float64, 1e-10.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.exchange import Lane
+from partition.store import Part
+from tests.bnsgcn.runs import Recorded, dense_run, largest_difference, one_run, record, run_on, trainer_of
+from tests.bnsgcn.small_graphs import PartsFolder, small_graph
+from tests.multiprocess import run_ranks
+
+TOLERANCE = 1e-10
+# Adam divides a gradient of 1e-17, zero but for rounding, by about 1e-8: lr scales that noise.
+BASE = TrainConfig(layers=3, hidden=6, heads=2, dropout=0.4, lr=0.004, dtype="float64")
+
+
+def case(kind: str, method: str = "random", **options: object) -> object:
+    words = [kind, method, *(f"{name}={value}" for name, value in options.items())]
+    return pytest.param(kind, method, dataclasses.replace(BASE, **options), id=" ".join(words))
+
+
+CASES = [
+    case("single", model="gcn"),
+    case("single", "metis", model="gcn", inductive=True, precompute=True, norm="batch"),
+    case("single", model="gcn", hidden=12, norm="none", dropout=0.0, weight_decay=0.01),
+    case("multi", model="gcn", linear_layers=1, prune=False),
+    case("directed", model="gcn", precompute=True),
+    case("apart", model="gcn", norm="batch", inductive=True),
+    case("idle", model="gcn", self_loops=False),
+    case("single", model="sage"),
+    case("single", "metis", model="sage", precompute=True, prune=False),
+    case("single", model="sage", inductive=True, prune=False, norm="none"),
+    case("multi", model="sage", inductive=True, precompute=True, linear_layers=1),
+    case("multi", "metis", model="sage", norm="batch", dropout=0.0),
+    case("directed", model="sage", inductive=True, hidden=12),
+    case("apart", model="sage", precompute=True, self_loops=False),
+    case("idle", model="sage", linear_layers=2, norm="batch"),
+    case("single", model="gat"),
+    case("single", "metis", model="gat", inductive=True, norm="none", heads=1),
+    case("multi", model="gat", hidden=12, heads=3, linear_layers=1),
+    case("directed", model="gat", self_loops=False, prune=False),
+    case("apart", model="gat", norm="batch", dropout=0.0),
+    case("idle", model="gat", layers=2),
+]
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize(("kind", "method", "config"), CASES)
+def test_any_number_of_parts_trains_as_a_dense_matrix_does(
+    kind: str, method: str, config: TrainConfig, parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    one: Recorded | None = None
+    for parts in (1, 2, 3, 4):
+        folder = parts_folder(kind, parts, method)
+        run = run_on(folder, parts, config, tmp_path)
+        reference = dense_run(small_graph(kind, parts), folder, config)
+        assert largest_difference(run, reference) < TOLERANCE, parts
+        if one is not None and kind not in ("apart", "idle"):  # those are another graph for each number
+            assert largest_difference(run, one) < TOLERANCE, parts
+        one = one or run
+
+
+def source_rows(world: World, folder: Path, config: TrainConfig) -> list[int]:
+    return [len(hop.src) for hop in trainer_of(world, folder, config).training.hops]
+
+
+def test_pruning_leaves_rows_out(parts_folder: PartsFolder) -> None:
+    """Without this, the runs above with pruning on would prove nothing about it."""
+    folder = parts_folder("idle", 1)
+    rows = source_rows(World.single(), folder, BASE)
+    assert rows[0] > rows[1] > rows[2]
+    assert rows[2] < small_graph("idle").num_nodes
+    assert set(source_rows(World.single(), folder, dataclasses.replace(BASE, prune=False))) == {48}
+
+
+def local_degrees(part: Part) -> Part:
+    """Breach: degrees inside the part instead of in the whole graph."""
+    degree = np.diff(part.inner_indptr).astype(np.int32)
+    return dataclasses.replace(part, in_degree=degree, out_degree=degree)
+
+
+def local_ids(part: Part) -> Part:
+    """Breach: masks keyed by the place in the part instead of by the original node."""
+    return dataclasses.replace(part, node_ids=np.arange(part.num_inner))
+
+
+def record_breached(world: World, folder: Path, config: TrainConfig, breach: str) -> Recorded:
+    if breach == "dropped gradients":
+        with mock.patch.object(Lane, "add_rows"):
+            return record(world, folder, config)
+    spoil = {"local degrees": local_degrees, "local ids": local_ids}[breach]
+    return record(world, folder, config, breach=spoil)
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("breach", ["local degrees", "local ids", "dropped gradients"])
+@pytest.mark.parametrize("model", ["gcn", "sage"])
+def test_the_comparison_notices(breach: str, model: str, parts_folder: PartsFolder, tmp_path: Path) -> None:
+    config = dataclasses.replace(BASE, model=model)
+    folder = parts_folder("single", 2)
+    run = one_run(run_ranks(record_breached, 2, tmp_path, folder, config, breach))
+    assert largest_difference(run, dense_run(small_graph("single"), folder, config)) > 1e-4
+
+
+def record_with_own_seed(world: World, folder: Path, config: TrainConfig) -> Recorded:
+    return record(world, folder, dataclasses.replace(config, seed=world.rank), 1)
+
+
+@pytest.mark.multi
+def test_ranks_that_drift_apart_are_noticed(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    ranks = run_ranks(record_with_own_seed, 2, tmp_path, parts_folder("single", 2), BASE)
+    with pytest.raises(AssertionError, match="drifted apart"):
+        one_run(ranks)
+
+
+@pytest.mark.multi
+def test_weights_of_all_ranks_are_bitwise_equal_after_every_step_in_float32(
+    parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(BASE, dtype="float32", norm="batch")
+    ranks = run_ranks(record, 4, tmp_path, parts_folder("single", 4), config, 60)
+    assert len(set(ranks[0].digests)) == 60
+    assert all(rank.digests == ranks[0].digests for rank in ranks)
