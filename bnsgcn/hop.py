@@ -29,12 +29,16 @@ class Clock:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Some rows of a worker, by their original node ids int64 [N]."""
+    """Some rows of a worker, by their original node ids int64 [N].
+
+    precision: number format of the factors of dense products, None = as computed.
+    """
 
     node_ids: Tensor
     clock: Clock
     world: World
     kernels: Kernels
+    precision: torch.dtype | None = None
 
     def __len__(self) -> int:
         return self.node_ids.numel()

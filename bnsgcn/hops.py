@@ -34,6 +34,7 @@ class Stage:
     spans: Spans
     traffic: Traffic
     dtype: torch.dtype
+    precision: torch.dtype | None = None
 
 
 def exact_policy(kernels: Kernels) -> Policy:
@@ -75,7 +76,7 @@ class HopSet:
     def _rows(self, rows: IntArray) -> Rows:
         stage = self._stage
         node_ids = as_index(self._view.part.node_ids[rows], stage.world.device)
-        return Rows(node_ids, stage.clock, stage.world, stage.kernels)
+        return Rows(node_ids, stage.clock, stage.world, stage.kernels, stage.precision)
 
     def _features(self, rows: IntArray) -> Tensor:
         """Features of inner rows; the memory map itself where nothing has to be chosen or converted."""

@@ -107,6 +107,7 @@ class Trainer:
             spans=Spans(world.device),
             traffic=Traffic(),
             dtype=dtype,
+            precision=torch.bfloat16 if config.amp == "bf16" else None,
         )
         self._build_training()
         self._evaluation: HopSet | None = None

@@ -18,6 +18,7 @@ from bnsgcn.checkpoint import Checkpoints
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World, local_size
 from bnsgcn.evaluate import Scores
+from bnsgcn.kernels.memory import keep_freed_memory
 from bnsgcn.nn import GNN
 from bnsgcn.record import Listener, RunFolder
 from bnsgcn.trainer import Trainer
@@ -31,8 +32,9 @@ def build_model(manifest: Manifest, config: TrainConfig) -> torch.nn.Module:
         return GNN(manifest.num_features, manifest.num_classes, config)
 
 
-def set_threads(threads: int) -> None:
-    """Compute threads of this worker; 0 = cores / workers of this machine."""
+def prepare_process(threads: int) -> None:
+    """Set this worker's compute threads (0 = cores / workers of this machine) and how it keeps memory."""
+    keep_freed_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads or max(1, cores // local_size()))
 
@@ -40,7 +42,7 @@ def set_threads(threads: int) -> None:
 @contextlib.contextmanager
 def joined(config: TrainConfig) -> Iterator[World]:
     """This worker's world, left again at the end."""
-    set_threads(config.threads)
+    prepare_process(config.threads)
     world = World.start(backend=config.backend, device=config.device, timeout_s=config.timeout_s)
     try:
         yield world

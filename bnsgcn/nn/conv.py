@@ -12,11 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnsgcn.exchange import Arrival
 from bnsgcn.hop import Hop
 from bnsgcn.kernels import Block, autograd
 from bnsgcn.nn.dropout import Dropout
-from bnsgcn.nn.products import product, sum_of_products
+from bnsgcn.nn.products import Term, product, sum_of_products
 
 
 class Conv(torch.nn.Module):
@@ -68,13 +67,15 @@ class GCNConv(Conv):
 
     def forward(self, hop: Hop, h: Tensor) -> Tensor:
         """h [C, in] -> [D, out]."""
+        precision = hop.src.precision
         if hop.precomputed is not None:
-            return product(self.dropout(hop.dst, hop.precomputed), self.weight, self.bias)
+            term = Term(hop.precomputed, self.weight, self.dropout.mask(hop.dst))
+            return sum_of_products([term], self.bias, precision=precision)
         h = self.dropout(hop.src, h)
         if self.out_features < self.in_features:
-            out = self.aggregate(hop, product(h, self.weight))
+            out = self.aggregate(hop, product(h, self.weight, precision=precision))
             return out if self.bias is None else out + self.bias
-        return product(self.aggregate(hop, h), self.weight, self.bias)
+        return product(self.aggregate(hop, h), self.weight, self.bias, precision=precision)
 
 
 class SAGEConv(Conv):
@@ -103,19 +104,21 @@ class SAGEConv(Conv):
 
     def forward(self, hop: Hop, h: Tensor) -> Tensor:
         """h [C, in] -> [D, out]."""
+        precision = hop.src.precision
         if hop.precomputed is not None:
-            own = self.dropout(hop.dst, hop.self_rows(h))
-            mean = self.dropout(hop.dst, hop.precomputed, copy=1)
-            return sum_of_products(own, self.weight_self, mean, self.weight_neigh, self.bias)
+            own = Term(hop.self_rows(h), self.weight_self, self.dropout.mask(hop.dst))
+            mean = Term(hop.precomputed, self.weight_neigh, self.dropout.mask(hop.dst, copy=1))
+            return sum_of_products([own, mean], self.bias, precision=precision)
         h = self.dropout(hop.src, h)
         row_scale = _inverse(hop.in_degree)
         if self.out_features < self.in_features:
-            z, arriving = hop.post(product(h, self.weight_neigh))
-            own = product(hop.self_rows(h), self.weight_self, self.bias)
-            return hop.sum(z, arriving, row_scale=row_scale, into=own)
+            z, arriving = hop.post(product(h, self.weight_neigh, precision=precision))
+            into = product(hop.self_rows(h), self.weight_self, self.bias, precision=precision)
+            return hop.sum(z, arriving, row_scale=row_scale, into=into)
         h, arriving = hop.post(h)
-        mean = hop.sum(h, arriving, row_scale=row_scale)
-        return sum_of_products(hop.self_rows(h), self.weight_self, mean, self.weight_neigh, self.bias)
+        mean = Term(hop.sum(h, arriving, row_scale=row_scale), self.weight_neigh)
+        own = Term(hop.self_rows(h), self.weight_self)
+        return sum_of_products([own, mean], self.bias, precision=precision)
 
 
 class GATConv(Conv):
@@ -155,24 +158,22 @@ class GATConv(Conv):
         before = h.shape[1] < self.weight.shape[0]
         if before:
             h, arriving = hop.post(h)
-            z = product(h, self.weight)
+            z = self._project(hop, h)
         else:
-            z, arriving = hop.post(product(h, self.weight))
+            z, arriving = hop.post(self._project(hop, h))
         own = hop.self_rows(z).view(-1, self.heads, self.out_features)
         score_dst = (own * self.score_dst).sum(-1)
         parts = [self._block_sum(hop.inner, z, score_dst)]
         arrived = arriving.wait()
         if arrived is not None:
-            parts.append(self._halo_sum(arrived, score_dst, project=before))
+            rows = self._project(hop, arrived.rows) if before else arrived.rows
+            parts.append(self._block_sum(arrived.block, rows, score_dst))
         out = _combine(parts)
         out = out.flatten(1) if self.concat else out.mean(1)
         return out if self.bias is None else out + self.bias
 
-    def _halo_sum(
-        self, arrived: Arrival, score_dst: Tensor, *, project: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = product(arrived.rows, self.weight) if project else arrived.rows
-        return self._block_sum(arrived.block, rows, score_dst)
+    def _project(self, hop: Hop, h: Tensor) -> Tensor:
+        return product(h, self.weight, precision=hop.src.precision)
 
     def _block_sum(self, block: Block, z: Tensor, score_dst: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(weighted sum [D, K, d], sum of weights [D, K], the shift of the scores [D, K]) of one block."""

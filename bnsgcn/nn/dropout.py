@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnsgcn.hop import Rows
 from bnsgcn.kernels import autograd, random
+from bnsgcn.nn.products import Mask
 
 _COPIES = 1 << 20
 
@@ -38,6 +39,12 @@ class Dropout(torch.nn.Module):
         if not self.training or self.p == 0:
             return h
         return autograd.dropout(rows.kernels, h, rows.node_ids, dropout_key(rows, self.layer, copy), self.p)
+
+    def mask(self, rows: Rows, *, copy: int = 0) -> Mask | None:
+        """The same dropout for a product to apply on the way; None = nothing is dropped."""
+        if not self.training or self.p == 0:
+            return None
+        return Mask(rows.kernels, rows.node_ids, dropout_key(rows, self.layer, copy), self.p)
 
     def extra_repr(self) -> str:
         """Arguments, for printing."""

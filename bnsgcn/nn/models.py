@@ -21,9 +21,9 @@ from bnsgcn.nn.products import product
 class Linear(torch.nn.Linear):
     """torch.nn.Linear through our products, so that precision options hold for it too."""
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """[N, in] -> [N, out]."""
-        return product(h, self.weight, self.bias)
+        return product(h, self.weight, self.bias, precision=precision)
 
 
 class GNN(torch.nn.Module):
@@ -59,7 +59,7 @@ class GNN(torch.nn.Module):
         for layer, conv in enumerate(self.convs):
             h = self._after(layer, hops[layer], conv(hops[layer], h))
         for layer, linear in enumerate(self.linears, start=len(self.convs)):
-            h = self._after(layer, hops[-1], linear(h))
+            h = self._after(layer, hops[-1], linear(h, hops[-1].dst.precision))
         return h
 
     def _after(self, layer: int, hop: Hop, h: Tensor) -> Tensor:
