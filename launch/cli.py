@@ -142,6 +142,7 @@ def train(command: Train) -> int:
         "config": command.options.to_json(),
     }
     job = Job(task="train", workers=manifest.parts, threads=command.options.threads, arguments=arguments)
+    _line(f"starting {manifest.parts} worker{'s' if manifest.parts != 1 else ''}")
     run_local(job, run_dir=command.run_dir)
     print(f"  took        {time.monotonic() - begin:.1f} s in all")
     return 0

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from bnsgcn.record import Listener
 
-COLUMNS = ("epoch", "loss", "val score", "epoch", "compute", "halo wait", "reduce", "sent")
+COLUMNS = ("epoch", "loss", "val score", "took", "compute", "halo wait", "reduce", "sent")
 WIDTHS = (6, 8, 9, 9, 9, 9, 9, 10)
 ROWS = 10
 """Evaluated epochs that a live table keeps in sight."""
@@ -160,9 +160,8 @@ def last_block(summary: dict[str, Any], run_dir: Path) -> str:
     )
     lines = [
         "",
-        f"test {metric} {number(summary['test_score'])}   "
-        f"(validation {number(summary['val_score'])}, best of {summary['epochs']} epochs: "
-        f"{summary['best_epoch'] + 1})",
+        f"test {metric} {number(summary['test_score'])}   (validation {number(summary['val_score'])} "
+        f"after epoch {summary['best_epoch'] + 1} of {summary['epochs']})",
         f"  epoch       {duration(summary['epoch_s_median'])}: {spent}",
         f"  used        {size(summary['sent_bytes_per_epoch'])} sent an epoch, "
         f"{size(summary['peak_rss_bytes'])} a worker at most",

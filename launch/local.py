@@ -43,7 +43,7 @@ def run_local(job: Job, *, run_dir: Path | None = None) -> list[Any]:
         WorkerFailure: A worker failed or was killed.
         Stopped: This process was told to end.
     """
-    with tempfile.TemporaryDirectory(prefix="bnsgcn-") as name, _environment(job):
+    with tempfile.TemporaryDirectory(prefix="bnsgcn-") as name, _environment(job), _signals_restored():
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
         killed = _launch(job.workers, folder)
@@ -106,6 +106,18 @@ def _way_on(run_dir: Path | None) -> str:
     if run_dir is not None and any(run_dir.glob("checkpoints/epoch_*")):
         return "; the same command with --resume goes on from the last checkpoint"
     return ""
+
+
+@contextlib.contextmanager
+def _signals_restored() -> Iterator[None]:
+    """Undo the handlers that the elastic agent leaves behind."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = [(number, signal.getsignal(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
