@@ -1,8 +1,25 @@
-"""Our own workers as a contestant."""
+"""Our own workers as a contestant: an epoch whenever told to.
+
+    python -m benchmarks.ours PARTS --config '{"model": "sage"}'      one worker of torchrun's environment
+
+`ours_contestant` starts one such process per part and puts torchrun's environment into each.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contest import Contestant, Turns, forget_peak, peak_rss_bytes, python
+from benchmarks.workloads import recipe
+from bnsgcn.config import TrainConfig
+from bnsgcn.trainer import Trainer
+from bnsgcn.worker import build_model, joined
+from partition.store import open_part
 
 
 def free_port() -> int:
@@ -27,3 +44,59 @@ def environments(size: int, *, address: str = "127.0.0.1", threads: int = 1) -> 
         }
         for rank in range(size)
     ]
+
+
+def workload_config(name: str, **changes: Any) -> TrainConfig:
+    """The options with which a workload is trained: its recipe, layer 0 precomputed."""
+    shape = recipe(name)
+    return TrainConfig(
+        model="sage",
+        layers=shape.layers,
+        hidden=shape.hidden,
+        dropout=shape.dropout,
+        lr=shape.lr,
+        precompute=True,
+        device="cpu",
+        epochs=1_000_000,
+        **changes,
+    )
+
+
+def ours_contestant(
+    name: str,
+    parts_dir: Path,
+    config: TrainConfig,
+    *,
+    parts: int,
+    threads: int,
+    prefixes: Sequence[Sequence[str]] = (),
+    environment: Sequence[dict[str, str]] | None = None,
+) -> Contestant:
+    """`parts` workers under one name; `prefixes` stand before each command (network namespaces)."""
+    command = python("benchmarks.ours", str(parts_dir), "--config", json.dumps(config.to_json()))
+    commands = [[*prefix, *command] for prefix in (prefixes or [[]] * parts)]
+    return Contestant(name, commands, environment or environments(parts, threads=threads))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts_dir", type=Path)
+    parser.add_argument("--config", type=json.loads, required=True)
+    options = parser.parse_args()
+    turns = Turns()
+    config = TrainConfig.from_json(options.config)
+    with joined(config) as world:
+        part = open_part(options.parts_dir, world.rank, verify=False)
+        trainer = Trainer(world, part, build_model(part.manifest, config), config)
+        loading_peak = peak_rss_bytes()
+        forget_peak()
+        turns.say(event="ready", loading_peak_rss_bytes=loading_peak)
+        while turns.wait():
+            metrics = trainer.train_epoch()
+            turns.say(**metrics, epoch_s=metrics["time/epoch_s"], peak_rss_bytes=peak_rss_bytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Score against bytes on the real graphs: sampling, staleness, smoothing, wire precision, and all of them
+together.
+
+    python -m benchmarks.accuracy                     the whole study; goes on where an earlier call ended
+    python -m benchmarks.accuracy --minutes 30        at most so long (whole runs), then the report of what
+    there is python -m benchmarks.accuracy --report            the table and the plot alone
+
+Every run trains GraphSAGE on the reduced graphs (see graphs.py) from its own seed of weights, dropout and
+draws. One persistent group of workers per number of parts trains one configuration after the other. Every
+finished run is a line of results/accuracy.jsonl, so that the study can be stopped anywhere. Seeds are the
+outermost loop: whatever is there is complete for the first seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.graphs import reduced_source
+from benchmarks.measure import (
+    RESULTS,
+    machine,
+    mean_and_deviation,
+    new_figure,
+    save_figure,
+    table,
+    write_record,
+)
+from benchmarks.workers import Group, Job
+from benchmarks.workloads import Skip, parts_folder
+from bnsgcn.config import TrainConfig
+
+GRAPHS = ("amazon-computers", "facebook-pages", "debian12-deps", "debian12-tags", "blogcatalog")
+CUTS = ("random:4", "metis:4", "metis:2", "metis:8")
+"""A random cut has far more boundary than METIS leaves on such graphs: differences show there first."""
+BASE = TrainConfig(
+    model="sage",
+    layers=3,
+    hidden=64,
+    dropout=0.3,
+    lr=0.01,
+    epochs=60,
+    eval_every=4,
+    precompute=True,
+    threads=1,
+    timeout_s=300.0,
+)
+SMOOTH: dict[str, Any] = {"smooth_features": True, "smooth_gradients": True}
+METHODS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "p=0.5": {"sampling_rate": 0.5},
+    "p=0.1": {"sampling_rate": 0.1},
+    "p=0.01": {"sampling_rate": 0.01},
+    "p=0": {"sampling_rate": 0.0},
+    "importance p=0.5": {"sampling_rate": 0.5, "sampler": "importance"},
+    "importance p=0.1": {"sampling_rate": 0.1, "sampler": "importance"},
+    "importance p=0.01": {"sampling_rate": 0.01, "sampler": "importance"},
+    "cache p=0.1": {"sampling_rate": 0.1, "halo_cache": True},
+    "cache p=0.01": {"sampling_rate": 0.01, "halo_cache": True},
+    "pipeline": {"pipeline": True},
+    "pipeline, smoothed": {"pipeline": True, **SMOOTH},
+    "bf16": {"wire_dtype": "bf16"},
+    "int8": {"wire_dtype": "int8"},
+    "p=0.1, pipeline, smoothed, int8": {
+        "sampling_rate": 0.1,
+        "pipeline": True,
+        "wire_dtype": "int8",
+        **SMOOTH,
+    },
+}
+JUDGED = ("p=0.1", "pipeline", "p=0.1, pipeline, smoothed, int8")
+"""Methods that should come within half a point of the exact score."""
+HEADER = (
+    "method",
+    "test score %",
+    "against exact, points",
+    "MB per epoch",
+    "epochs to 99 % of exact",
+    "seeds",
+)
+Run = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is to be run, and where its lines go."""
+
+    graphs: tuple[str, ...]
+    cuts: tuple[str, ...]
+    seeds: int
+    file: Path
+    shared: Path | None
+
+    def runs(self) -> list[Run]:
+        """The lines that are there."""
+        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+
+    def wanted(self) -> Iterator[tuple[int, str, str, str]]:
+        """(seed, cut, graph, method) not run yet, in order."""
+        there = {(run["seed"], run["cut"], run["graph"], run["method"]) for run in self.runs()}
+        for wanted in itertools.product(range(self.seeds), self.cuts, self.graphs, METHODS):
+            if wanted not in there:
+                yield wanted
+
+
+def parse_cut(cut: str) -> tuple[str, int]:
+    """`metis:4` -> ("metis", 4)."""
+    partitioner, _, parts = cut.partition(":")
+    return partitioner, int(parts)
+
+
+def run_study(study: Study, deadline: float) -> None:
+    """Run what is missing until `deadline` (of time.monotonic)."""
+    study.file.parent.mkdir(exist_ok=True)
+    groups: dict[int, Group] = {}
+    with contextlib.ExitStack() as stack:
+        for seed, cut, graph, method in study.wanted():
+            if time.monotonic() > deadline:
+                print("out of time; call again to go on")
+                return
+            partitioner, parts = parse_cut(cut)
+            if parts not in groups:
+                groups[parts] = stack.enter_context(Group(parts))
+            config = dataclasses.replace(BASE, seed=seed, **METHODS[method])
+            folder = parts_folder(reduced_source(graph, study.shared), parts, method=partitioner)
+            summary = groups[parts].run(Job(parts_dir=str(folder), config=config.to_json()))
+            line = {
+                "graph": graph,
+                "cut": cut,
+                "method": method,
+                "seed": seed,
+                "metric": summary["metric"],
+                "val": summary["val_score"],
+                "test": summary["test_score"],
+                "sent_bytes_per_epoch": summary["sent_bytes_per_epoch"],
+                "run_s": round(summary["run_s"], 2),
+                "curve": [(epoch, round(val, 5)) for epoch, val, _ in summary["curve"]],
+            }
+            with study.file.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+            score = f"test {100 * line['test']:.2f} {line['run_s']} s"
+            print(f"seed {seed} {cut:8} {graph:17} {method:32} {score}", flush=True)
+
+
+def epochs_to(run: Run, target: float) -> float:
+    """First evaluated epoch whose validation score is at least `target`; infinity where there is none."""
+    return next((epoch for epoch, val in run["curve"] if val >= target), float("inf"))
+
+
+def method_row(runs: list[Run], exact: list[Run], method: str) -> list[str]:
+    """One row of the report: score, difference, bytes, epochs to 99 % of the exact score."""
+    of_method = [run for run in runs if run["method"] == method]
+    if not of_method or not exact:
+        return [method, *["-"] * 5]
+    tests = [100 * run["test"] for run in of_method]
+    reference = {run["seed"]: run for run in exact}
+    paired = [(run, reference[run["seed"]]) for run in of_method if run["seed"] in reference]
+    pairs = [100 * (run["test"] - same_seed["test"]) for run, same_seed in paired]
+    reached = [epochs_to(run, 0.99 * same_seed["val"]) for run, same_seed in paired]
+    median = statistics.median_low(reached) if reached else float("inf")
+    sent = statistics.fmean(run["sent_bytes_per_epoch"] for run in of_method)
+    return [
+        method,
+        mean_and_deviation(tests),
+        mean_and_deviation(pairs) if pairs else "-",
+        f"{sent / 1e6:.3f}",
+        "not reached" if median == float("inf") else f"{median:.0f}",
+        str(len(of_method)),
+    ]
+
+
+def plot(runs: list[Run], graphs: list[str], cuts: tuple[str, ...]) -> str:
+    """Score against bytes, one panel a graph, one colour a method, one marker a cut."""
+    figure, axes = new_figure(-(-len(graphs) // 2), 2, width=6.5, height=4.0)
+    colours = {method: f"C{number % 10}" for number, method in enumerate(METHODS)}
+    for axis, graph in zip(axes, graphs, strict=False):
+        for cut, marker in zip(cuts, "os^Dv", strict=False):
+            for number, method in enumerate(METHODS):
+                chosen = [r for r in runs if (r["graph"], r["cut"], r["method"]) == (graph, cut, method)]
+                if chosen:
+                    axis.errorbar(
+                        statistics.fmean(r["sent_bytes_per_epoch"] for r in chosen) / 1e6,
+                        statistics.fmean(100 * r["test"] for r in chosen),
+                        statistics.stdev([100 * r["test"] for r in chosen]) if len(chosen) > 1 else 0.0,
+                        fmt=marker,
+                        color=colours[method],
+                        markerfacecolor="none" if number >= 10 else None,
+                        capsize=2,
+                        label=method if cut == cuts[0] else None,
+                    )
+        axis.set_xscale("symlog", linthresh=1e-3)
+        axis.set_xlabel("MB sent per epoch, all workers")
+        axis.set_ylabel("test score, %")
+        axis.set_title(graph)
+    for axis in axes[len(graphs) :]:
+        axis.axis("off")
+    axes[0].legend(fontsize=6)
+    return save_figure(figure, "accuracy")
+
+
+def within_half_a_point(runs: list[Run], method: str) -> str:
+    """How many of the (graph, cut) cells have a mean difference from exact of at least -0.5 point."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    exact = {(r["graph"], r["cut"], r["seed"]): r["test"] for r in runs if r["method"] == "exact"}
+    for run in runs:
+        key = (run["graph"], run["cut"], run["seed"])
+        if run["method"] == method and key in exact:
+            cells.setdefault(key[:2], []).append(100 * (run["test"] - exact[key]))
+    means = {cell: statistics.fmean(values) for cell, values in cells.items()}
+    outside = [f"{graph} {cut} {mean:+.2f}" for (graph, cut), mean in means.items() if mean < -0.5]
+    tail = f"; outside: {', '.join(outside)}" if outside else ""
+    return f"{method}: {len(means) - len(outside)} of {len(means)} cells within 0.5 point of exact{tail}."
+
+
+def report(study: Study, before: dict[str, Any]) -> None:
+    """Write the record of the runs that are there."""
+    runs = study.runs()
+    if not runs:
+        raise Skip("no runs yet")
+    graphs = [graph for graph in study.graphs if any(run["graph"] == graph for run in runs)]
+    sections = [within_half_a_point(runs, method) for method in JUDGED]
+    for graph in graphs:
+        for cut in study.cuts:
+            chosen = [run for run in runs if (run["graph"], run["cut"]) == (graph, cut)]
+            if not chosen:
+                continue
+            exact = [run for run in chosen if run["method"] == "exact"]
+            rows = [method_row(chosen, exact, method) for method in METHODS]
+            metric = chosen[0]["metric"]
+            sections.append(f"## {graph}, {cut}, {metric}\n\n" + table(HEADER, rows))
+    write_record(
+        "accuracy",
+        claim="Test score against bytes sent per epoch, for every way of exchanging less, on real graphs.",
+        body="\n\n".join(sections),
+        raw={
+            "base": BASE.to_json(),
+            "methods": METHODS,
+            "runs": "accuracy.jsonl",
+            "number_of_runs": len(runs),
+        },
+        does_not_show="longer training (60 epochs here), wider models (hidden 64), the full bags of words "
+        "(128 singular directions instead) and graphs of other sizes; differences are paired by seed.",
+        figure=plot(runs, graphs, study.cuts),
+        before=before,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--graphs", nargs="*", default=list(GRAPHS))
+    parser.add_argument("--cuts", nargs="*", default=list(CUTS), metavar="METHOD:PARTS")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--shared", type=Path, default=None)
+    options = parser.parse_args()
+    before = machine()
+    file = RESULTS / "accuracy.jsonl"
+    study = Study(tuple(options.graphs), tuple(options.cuts), options.seeds, file, options.shared)
+    if not options.report:
+        run_study(study, time.monotonic() + 60 * options.minutes)
+    report(study, before)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Skip as reason:
+        print(f"skipped: {reason}")
