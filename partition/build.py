@@ -72,11 +72,12 @@ def partition_graph(
     method: str = "metis",
     objective: Objective = "volume",
     seed: int = 0,
+    refine: bool = True,
     order: str = "pieces",
     progress: Progress | None = None,
 ) -> Manifest:
     """Cut `source` into `parts` and write them to the new folder `out`."""
-    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed)
+    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed, refine=refine)
     return build_parts(source, recipe, out=out, order=order, progress=progress).manifest
 
 

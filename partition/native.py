@@ -49,7 +49,10 @@ def _compile(source: Path, flags: tuple[str, ...], compiler: str, built: Path) -
     os.close(handle)
     try:
         subprocess.run(
-            [compiler, *flags, str(source), "-o", unfinished, "-lm"], check=True, capture_output=True, timeout=120
+            [compiler, *flags, str(source), "-o", unfinished, "-lm"],
+            check=True,
+            capture_output=True,
+            timeout=120,
         )
         os.replace(unfinished, built)
     finally:
@@ -71,4 +74,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return "".join(line for line in lines[:40] if line.startswith(("model", "flags", "cpu family", "Features")))
+    return "".join(
+        line for line in lines[:40] if line.startswith(("model", "flags", "cpu family", "Features"))
+    )

@@ -1,0 +1,93 @@
+"""How nodes are to be assigned: METHOD strings, their options, checked before the graph is read.
+
+metis                     METIS k-way, several starts, refined         (the default)
+random                    balanced, seeded: the control
+streaming[:ldg|:fennel]   one pass over the graph, for graphs METIS cannot hold
+coarse                    METIS on a coarsened graph, in the memory of streaming
+file:ASSIGNMENT.npy       one part index per node, made elsewhere
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+from partition.refine import Aims
+from partition.sources import nearest
+
+Objective = Literal["volume", "cut"]
+Progress = Callable[[str], None]
+
+METHODS = ("metis", "random", "streaming", "coarse", "file")
+OBJECTIVES = ("volume", "cut")
+SCORES = ("fennel", "ldg")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How nodes are assigned to parts."""
+
+    parts: int
+    """Parts to make."""
+    method: str = "metis"
+    """metis, random, streaming[:fennel|:ldg], coarse or file:ASSIGNMENT.npy."""
+    objective: Objective = "volume"
+    """What METIS lowers: volume (rows sent per layer; refined afterwards) or cut (edges between parts)."""
+    seed: int = 0
+    """Seed of everything drawn."""
+    refine: bool = True
+    """Lower the largest part's rows sent and uneven work afterwards (not with --objective cut)."""
+    starts: int = 0
+    """METIS runs of which the best is kept; 0 = 8, or 2 for graphs with 4 million arcs or more."""
+    imbalance: float = 1.03
+    """Weight of the largest part over the mean part that METIS may reach (its ufactor)."""
+    node_work: float = 1.0
+    """Work of a node, in arcs of a node of mean degree, when METIS balances work."""
+    train_work: float = 0.0
+    """The same for being a training node."""
+    aims: Aims = dataclasses.field(default_factory=Aims)
+    """What the refinement aims at."""
+
+    def __post_init__(self) -> None:
+        if self.parts < 1:
+            raise ValueError(f"--parts {self.parts}: there must be at least 1 part")
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed} is negative; use 0 or more")
+        if self.starts < 0:
+            raise ValueError(f"--starts {self.starts} is negative; use 0 for a number by size, or 1 and more")
+        if not 1.001 <= self.imbalance <= 2:
+            raise ValueError(
+                f"--imbalance {self.imbalance} is out of range; use 1.001 to 2, for example 1.03"
+            )
+        if self.node_work < 0 or self.train_work < 0:
+            raise ValueError(f"work of {self.node_work} and {self.train_work}: both must be 0 or more")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"unknown objective '{self.objective}'; there are: {', '.join(OBJECTIVES)}")
+        self._check_method()
+
+    def _check_method(self) -> None:
+        if self.kind not in METHODS:
+            raise ValueError(
+                f"unknown partition method '{self.method}'{nearest(self.kind, METHODS)}; "
+                f"there are: {', '.join(METHODS)}"
+            )
+        if self.kind == "file" and not self.option:
+            raise ValueError("--method file: names no file; write file:ASSIGNMENT.npy")
+        if self.kind == "streaming" and self.option not in ("", *SCORES):
+            raise ValueError(
+                f"--method {self.method}: unknown score '{self.option}'{nearest(self.option, SCORES)}; "
+                f"there are: {', '.join(SCORES)}"
+            )
+        if self.kind in ("metis", "random", "coarse") and self.option:
+            raise ValueError(f"--method {self.method}: {self.kind} takes nothing after ':'")
+
+    @property
+    def kind(self) -> str:
+        """The method without what follows the colon."""
+        return self.method.partition(":")[0]
+
+    @property
+    def option(self) -> str:
+        """What follows the colon."""
+        return self.method.partition(":")[2]

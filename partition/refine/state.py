@@ -1,0 +1,97 @@
+"""Where a refinement stands: the assignment, what each part carries, and the two operations on it.
+
+Shapes:
+    N nodes   E arcs   P parts   K kinds of load besides rows sent and rows received
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from partition.csr import Int64Array, IntArray
+from partition.refine import native, portable
+
+Int32Array = npt.NDArray[np.int32]
+Loads = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(eq=False)
+class State:
+    """Arrays of sweep.c; `tally` and `sweep` change them in place."""
+
+    indptr: Int64Array
+    indices: Int32Array
+    weights: npt.NDArray[np.float32]
+    """[K, N] what each node adds to each load."""
+    part_of: Int32Array
+    cap: Loads
+    """[K+2] allowed load over mean load; the last two are for rows sent and received."""
+    strength: Loads
+    """[K+2] penalty per mean load above the cap, in units."""
+    parts: int
+    library: ctypes.CDLL | None
+    unit: float = 1.0
+    """Rows that one mean load is worth."""
+    pull: float = 0.02
+    """Weight of the squared distance to the mean load, in units."""
+
+    def __post_init__(self) -> None:
+        self.nodes = self.part_of.size
+        self.kinds = self.weights.shape[0]
+        self.count: Int32Array = np.zeros((self.nodes, self.parts), np.int32)
+        self.loads: Loads = np.zeros((self.kinds + 2, self.parts))
+        self.size: Int64Array = np.zeros(self.parts, np.int64)
+        self.dirty = np.ones(self.nodes, np.uint8)
+        self.change: Int32Array = np.zeros(self.parts, np.int32)
+        self.base: Int32Array = np.zeros(self.parts, np.int32)
+        self.per_mean: Loads = np.zeros(self.kinds + 2)
+        self.restart(self.part_of)
+
+    def restart(self, part_of: Int32Array) -> None:
+        """Go on from another assignment, which is copied."""
+        self.part_of[:] = part_of
+        self.size[:] = np.bincount(self.part_of, minlength=self.parts)
+        self.count[:] = 0
+        self.loads[:] = 0
+        for kind in range(self.kinds):
+            self.loads[kind] = np.bincount(self.part_of, weights=self.weights[kind], minlength=self.parts)
+        self.tally()
+        self.set_means()
+
+    @property
+    def volume(self) -> int:
+        """Rows sent by all parts."""
+        return round(float(self.loads[-1].sum()))
+
+    def set_means(self) -> None:
+        """Take the present mean loads as the measure of every load."""
+        mean = self.loads.mean(axis=1)
+        self.per_mean[:] = np.where(mean > 0, 1.0 / np.maximum(mean, 1e-300), 0.0)
+        self.unit = self.volume / self.parts
+
+    def worst_over_mean(self) -> Loads:
+        """Largest over mean of each load, [K+2]."""
+        worst: Loads = (self.loads * self.per_mean[:, None]).max(axis=1)
+        return worst
+
+    def tally(self) -> None:
+        """Count every node's neighbours by part, and the rows that each part sends."""
+        if self.library is not None:
+            self.library.tally(ctypes.byref(native.c_state(self)))
+        else:
+            portable.tally(self)
+
+    def sweep(self, first: int) -> int:
+        """Look at every dirty node once and make its best move; the number of moves made."""
+        if self.library is not None:
+            return int(self.library.sweep(ctypes.byref(native.c_state(self)), first))
+        return portable.sweep(self, first)
+
+
+def narrow(indices: IntArray) -> Int32Array:
+    """Node ids as int32."""
+    return indices.astype(np.int32, copy=False)

@@ -1,0 +1,218 @@
+"""Refinement: the compiled sweep against its Python twin, its books against counting anew, its promises."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import partition.refine
+from partition import native
+from partition.assign import Recipe, assign
+from partition.assign.metis import metis_csr
+from partition.graph import Graph
+from partition.refine import Aims, load_weights, new_state, obstacle, refine
+from partition.refine.native import SOURCE, compiled
+from partition.refine.state import State
+from partition.sources import load
+from partition.volume import total_volume, volume_matrix
+from tests.partition.graphs import random_arcs, random_graph
+
+COMMUNITIES = "synthetic:nodes=1500,degree=10,features=4,classes=3,communities=25,between=0.2"
+needs_compiler = pytest.mark.skipif(compiled() is None, reason="no C compiler here")
+
+
+def state_of(graph: Graph, part_of: np.ndarray, parts: int, *, portable: bool = False) -> State:
+    weights = load_weights(graph.indptr, graph.split)
+    state = new_state(graph.indptr, graph.indices, weights, part_of, parts, Aims())
+    if portable:
+        state.library = None
+    return state
+
+
+def books(state: State) -> tuple[np.ndarray, ...]:
+    return state.part_of, state.count, state.loads, state.size, state.dirty
+
+
+@needs_compiler
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    parts=st.integers(2, 5),
+    arcs=st.integers(0, 90),
+    strength=st.sampled_from((0.0, 1.0, 8.0)),
+)
+def test_compiled_and_python_sweeps_are_the_same(seed: int, parts: int, arcs: int, strength: float) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, random_arcs(rng, 24, arcs), 24)
+    part_of = rng.integers(0, parts, 24).astype(np.int32)
+    pair = [state_of(graph, part_of, parts), state_of(graph, part_of, parts, portable=True)]
+    for state in pair:
+        state.strength[:] = strength
+    for sweep in range(3):
+        moves = [state.sweep(7 * sweep % 24) for state in pair]
+        assert moves[0] == moves[1]
+        for compiled_array, python_array in zip(books(pair[0]), books(pair[1]), strict=True):
+            assert np.array_equal(compiled_array, python_array)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_the_books_agree_with_counting_anew(portable: bool) -> None:
+    rng = np.random.default_rng(1)
+    graph = random_graph(rng, random_arcs(rng, 80, 300), 80)
+    state = state_of(graph, rng.integers(0, 4, 80).astype(np.int32), 4, portable=portable)
+    state.strength[:] = 2
+    assert state.sweep(3) > 0
+    again = state_of(graph, state.part_of, 4)
+    for kept, counted in zip(books(state)[:4], books(again)[:4], strict=True):
+        assert np.array_equal(kept, counted)
+    matrix = volume_matrix(graph, state.part_of, 4)
+    assert np.array_equal(state.loads[-2], matrix.sum(axis=1))
+    assert np.array_equal(state.loads[-1], matrix.sum(axis=0))
+    assert state.volume == matrix.sum()
+
+
+@pytest.mark.parametrize("strength", [0.0, 3.0])
+def test_every_sweep_lowers_what_it_says_it_lowers(strength: float) -> None:
+    graph = load(COMMUNITIES)
+    state = state_of(graph, (np.arange(1500) % 4).astype(np.int32), 4)
+    state.strength[:] = strength
+
+    def objective() -> float:
+        share = state.loads * state.per_mean[:, None]
+        over = np.maximum(0, share - state.cap[:, None]) * state.strength[:, None]
+        return state.volume + state.unit * float((over + state.pull * (share - 1) ** 2).sum())
+
+    values = [objective()]
+    for _ in range(4):
+        state.sweep(0)
+        values.append(objective())
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < values[0]
+
+
+def test_refinement_keeps_its_promises_after_metis() -> None:
+    """No more than 2 % above METIS's volume, a lower worst sender, more even arcs."""
+    graph = load(COMMUNITIES)
+    raw = metis_csr(graph.indptr, graph.indices, 4)
+    state = state_of(graph, raw, 4)
+    before = dict(zip(partition.refine.LOADS, state.worst_over_mean(), strict=True))
+    found = refine(state, reference=state.volume, aims=Aims())
+    assert total_volume(graph, found.part_of, 4) == found.volume
+    assert found.volume <= 1.02 * total_volume(graph, raw, 4)
+    excess = sum(max(0.0, share - cap) for share, cap in zip(before.values(), Aims().caps, strict=True))
+    after = sum(
+        max(0.0, share - cap) for share, cap in zip(found.worst_over_mean.values(), Aims().caps, strict=True)
+    )
+    assert found.merit < 1 + 0.5 * excess
+    assert after <= excess
+
+
+def test_slack_is_never_exceeded_even_for_balance() -> None:
+    """Training nodes all in METIS's part 0: evenness costs volume, and may not beyond the slack."""
+    graph = load(COMMUNITIES)
+    raw = metis_csr(graph.indptr, graph.indices, 4)
+    uneven = dataclasses.replace(graph, split=np.where(raw == 0, 1, graph.split).astype(np.uint8))
+    volume = total_volume(graph, raw, 4)
+    strict = refine(state_of(uneven, raw, 4), reference=volume, aims=Aims(slack=0.0, balance=20.0))
+    assert strict.volume <= volume
+    loose = refine(state_of(uneven, raw, 4), reference=volume, aims=Aims(slack=9.0, balance=20.0))
+    assert loose.worst_over_mean["train"] < strict.worst_over_mean["train"]  # there was something to gain
+    assert loose.volume > volume
+
+
+def test_no_part_is_ever_emptied() -> None:
+    graph = load("synthetic:nodes=40,degree=8,features=2,classes=2")
+    state = state_of(graph, np.where(np.arange(40) == 0, 1, 0).astype(np.int32), 2)
+    state.strength[:] = 0
+    state.cap[:] = 9
+    state.pull = 0
+    for _ in range(5):
+        state.sweep(0)
+    assert state.size.min() >= 1
+
+
+@pytest.mark.parametrize("name", ["cora", "facebook-pages"])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_real_graphs_against_metis_alone(real_graphs: Path, name: str, parts: int) -> None:
+    """Within the slack and more even; below METIS's volume when evenness is worth nothing."""
+    graph = load(f"npz:{real_graphs}/{name}.npz,features=degree")
+    alone = assign(graph, Recipe(parts=parts, refine=False), lambda _: None)
+    volume = total_volume(graph, alone, parts)
+    even = assign(graph, Recipe(parts=parts), lambda _: None)
+    assert total_volume(graph, even, parts) <= 1.02 * volume
+    worst, worst_alone = (
+        state_of(graph, part_of, parts).worst_over_mean().max() for part_of in (even, alone)
+    )
+    assert worst < worst_alone
+    lowest = assign(graph, Recipe(parts=parts, aims=Aims(balance=0)), lambda _: None)
+    assert total_volume(graph, lowest, parts) <= volume
+
+
+def test_same_seed_same_assignment() -> None:
+    graph = load(COMMUNITIES)
+    first, again, other = (assign(graph, Recipe(parts=3, seed=seed), lambda _: None) for seed in (0, 0, 5))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_directed_graph_is_refined_too() -> None:
+    rng = np.random.default_rng(0)
+    graph = random_graph(rng, random_arcs(rng, 60, 200), 60, directed=True)
+    part_of = assign(graph, Recipe(parts=3), lambda _: None)
+    assert np.bincount(part_of, minlength=3).min() > 0
+
+
+def test_without_a_compiler_the_same_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = load("synthetic:nodes=300,degree=6,features=2,classes=2,communities=10")
+    expected = assign(graph, Recipe(parts=3, starts=2), lambda _: None)
+    monkeypatch.setattr("partition.refine.compiled", lambda: None)
+    assert np.array_equal(assign(graph, Recipe(parts=3, starts=2), lambda _: None), expected)
+
+
+def test_what_cannot_be_refined_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "4 GiB" in obstacle(10**9, 10, 8)
+    monkeypatch.setattr("partition.refine.compiled", lambda: None)
+    assert "no C compiler" in obstacle(1000, 10**7, 8)
+    monkeypatch.setattr("partition.refine.PYTHON_ARCS", 10)
+    said: list[str] = []
+    assign(load(COMMUNITIES), Recipe(parts=2), said.append)
+    assert any("no refinement: there is no C compiler" in line for line in said)
+
+
+def test_compiling_can_be_switched_off_and_fails_softly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.c"
+    broken.write_text("this is not C")
+    monkeypatch.setenv("BNSGCN_NATIVE_CACHE", str(tmp_path / "cache"))
+    assert native.library(broken) is None
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setenv("BNSGCN_NATIVE", "off")
+    native.library.cache_clear()
+    assert native.library(SOURCE) is None
+    native.library.cache_clear()
+
+
+@needs_compiler
+def test_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNSGCN_NATIVE_CACHE", str(tmp_path))
+    native.library.cache_clear()
+    assert native.library(SOURCE) is not None
+    kept = list(tmp_path.iterdir())
+    assert len(kept) == 1
+    native.library.cache_clear()
+    monkeypatch.setattr("partition.native._compile", lambda *_: pytest.fail("compiled again"))
+    assert native.library(SOURCE) is not None
+    native.library.cache_clear()
+
+
+def test_wrong_aims() -> None:
+    with pytest.raises(ValueError, match=r"arcs=0\.5 is too small; use 1\.0 or more"):
+        Aims(arcs=0.5)
+    with pytest.raises(ValueError, match=r"slack=-1"):
+        Aims(slack=-1)
