@@ -26,6 +26,7 @@ from bnsgcn.sampling import ListDraw, draw_size, draw_systematic, draw_uniform, 
 from bnsgcn.wire import Wire
 from partition.build import partition_graph
 from partition.graph import Graph
+from tests.bnsgcn.by_hand import drawn_slots, original_ids
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import run_ranks
@@ -230,34 +231,11 @@ def received_ids(world: World, folder: Path, config: TrainConfig) -> tuple[bool,
             arrived = arriving.wait()
             assert arrived is not None
             (arrived.rows.sum() + h.sum()).backward()
-            slots = slots_by_hand(trainer, config, epoch, hop.index)
+            slots = drawn_slots(trainer.part, config, epoch, hop.index)
             ids = original_ids(folder)[trainer.part.halo_ids[slots]]
             right &= np.array_equal(arrived.rows.detach().numpy()[:, 0], ids)
             sizes.append(len(ids))
     return right, sizes, all(tensor.is_floating_point() and tensor.shape[1] == 1 for tensor in heard.sent)
-
-
-def original_ids(folder: Path) -> np.ndarray:
-    """Original node of every global id."""
-    return np.concatenate([np.load(path) for path in sorted(folder.glob("part_*/node_ids.npy"))])
-
-
-def slots_by_hand(trainer: Any, config: TrainConfig, epoch: int, layer: int) -> np.ndarray:
-    """The part's halo slots drawn in an epoch, from the part's lists and the draw's definition alone."""
-    splits, slots = trainer.part.halo_splits, []
-    for owner in range(trainer.world.size):
-        rows = int(splits[owner + 1] - splits[owner])
-        drawn = draw_uniform(
-            seed=config.seed,
-            epoch=epoch,
-            sender=owner,
-            reader=trainer.world.rank,
-            rows=rows,
-            rate=config.sampling_rate,
-            layer=layer if config.draw_per_layer else sampling.EVERY_LAYER,
-        )
-        slots.append(splits[owner] + drawn.chosen)
-    return np.concatenate(slots)
 
 
 @pytest.mark.multi
