@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 import weakref
 from typing import Any
 
@@ -33,9 +34,10 @@ class DglKernels(TorchKernels):
         super().__init__()
         os.environ.setdefault("DGLBACKEND", "pytorch")
         try:
-            self._operators: Any = importlib.import_module("dgl._sparse_ops")
-            self._index: Any = importlib.import_module("dgl.heterograph_index")
-            self._wrap: Any = importlib.import_module("dgl.backend").to_dgl_nd
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a package that is not developed any more
+                self._operators: Any = importlib.import_module("dgl._sparse_ops")
+                self._index: Any = importlib.import_module("dgl.heterograph_index")
         except Exception as error:  # whatever a foreign binary package raises while it loads
             raise ValueError(f"DGL cannot be imported ({error}); use --kernel torch") from error
         self._graphs: weakref.WeakKeyDictionary[Csr, Any] = weakref.WeakKeyDictionary()

@@ -1,0 +1,108 @@
+"""Choosing a backend, and compiling one: what happens where a compiler is missing, broken or shared."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bnsgcn.kernels import Kernels, build, describe, select
+from bnsgcn.kernels.build import native
+
+TRY = """
+import torch
+from bnsgcn.kernels import Csr, select
+kernels = select("auto")
+block = Csr.of(torch.tensor([0, 2]), torch.tensor([0, 1]), 2)
+assert kernels.sum_rows(block, torch.ones(2, 20)).eq(2).all()
+print(kernels.name)
+"""
+EXPLAIN = """
+from bnsgcn.kernels import select
+try:
+    select("compiled")
+except ValueError as error:
+    print(error)
+"""
+
+
+def run(script: str, **environment: str) -> str:
+    """What the script prints in a process with these variables."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_names() -> None:
+    assert select("torch").name == "torch"
+    assert select("auto").name in ("compiled", "dgl", "torch")
+    assert select("auto", dtype=torch.bfloat16).name == "torch"
+    with pytest.raises(ValueError, match="must be one of auto, compiled, dgl, torch"):
+        select("cusparse")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="--kernel dgl works on cpu, the device is cuda"):
+        select("dgl", device="cuda")
+    assert select("auto", device="cuda").name == "torch"
+
+
+def test_compiled_is_preferred_where_it_works(compiled: Kernels) -> None:
+    assert select("auto").name == compiled.name == "compiled"
+
+
+def test_no_compiler_is_a_reason_and_no_failure(tmp_path: Path) -> None:
+    environment = {"PATH": str(tmp_path), "CC": "", "BNSGCN_CACHE": str(tmp_path)}
+    assert run(TRY, **environment) in ("dgl", "torch")
+    assert "no C compiler found" in run(EXPLAIN, **environment)
+
+
+def test_a_broken_compiler_is_a_reason_and_no_failure(tmp_path: Path) -> None:
+    compiler = tmp_path / "cc-broken"
+    compiler.write_text("#!/bin/sh\necho 'fatal error: no such luck' >&2\nexit 1\n")
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+    environment = {"CC": str(compiler), "BNSGCN_CACHE": str(tmp_path / "cache")}
+    assert run(TRY, **environment) in ("dgl", "torch")
+    assert "no such luck" in run(EXPLAIN, **environment)
+    assert list((tmp_path / "cache" / "kernels").iterdir()) == []
+
+
+def test_processes_that_compile_at_once_all_work(compiled: Kernels, tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BNSGCN_CACHE": str(tmp_path)}
+    racers = [
+        subprocess.Popen([sys.executable, "-c", TRY], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [racer.communicate(timeout=180)[0].strip() for racer in racers] == ["compiled"] * 3
+    made = list((tmp_path / "kernels").iterdir())
+    assert len(made) == 1
+    before = made[0].stat().st_mtime_ns
+    assert run(TRY, BNSGCN_CACHE=str(tmp_path)) == "compiled"
+    assert made[0].stat().st_mtime_ns == before  # the second time nothing is compiled
+
+
+def test_the_name_changes_with_the_compiler(compiled: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = build._compiler()
+    assert compiler is not None
+    before = build._fingerprint(compiler)
+    assert before == build._fingerprint(compiler)
+    monkeypatch.setattr(build, "_processor", lambda: "another processor")
+    assert build._fingerprint(compiler) != before
+
+
+def test_describe_has_a_row_for_each_backend() -> None:
+    rows = describe()
+    assert [row.name for row in rows] == ["compiled", "dgl", "torch"]
+    assert [row.name for row in rows if row.chosen] == [select("auto").name]
+    assert all(row.works == (row.sum_ms is not None and row.sum_ms > 0) for row in rows)
+    assert all(row.note for row in rows)
+    assert native().note in rows[0].note
