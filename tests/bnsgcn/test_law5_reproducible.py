@@ -1,0 +1,162 @@
+"""Law 5: the same seed gives bitwise the same weights, and so does a run that was stopped and taken up again.
+
+Whatever is in flight, smoothed, cached or counted is in the checkpoint; a fresh Trainer reads it from disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bnsgcn.checkpoint import Checkpoints
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.trainer import Trainer
+from bnsgcn.worker import build_model
+from partition.store import open_part
+from tests.bnsgcn.runs import trainer_of, weights_digest
+from tests.bnsgcn.small_graphs import PartsFolder
+from tests.multiprocess import run_ranks
+
+EPOCHS = 8
+BASE = TrainConfig(layers=3, hidden=8, heads=2, dropout=0.3, lr=0.02, epochs=EPOCHS, eval_every=3)
+ALL = {
+    "sampling_rate": 0.4,
+    "pipeline": True,
+    "smooth_features": True,
+    "smooth_gradients": True,
+    "wire_dtype": "int8",
+}
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"model": "gat", "inductive": True, "precompute": False},
+    {"norm": "batch", "precompute": True},
+    {"pipeline": True, "wire_dtype": "bf16"},
+    {"pipeline": True, "first_epoch": "zeros", "model": "gcn"},
+    {"sampling_rate": 0.3, "sampler": "importance", "draw_per_layer": True},
+    {"sampling_rate": 0.4, "halo_cache": True, "smooth_features": True, "pipeline": True},
+    ALL,
+    ALL | {"halo_cache": True, "sampler": "importance", "gradient_wire_dtype": "fp16", "inductive": True},
+]
+
+
+def name_of(options: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items()) or "exact"
+
+
+def digests(world: World, folder: Path, config: TrainConfig) -> list[str]:
+    """The weights after every epoch."""
+    trainer = trainer_of(world, folder, config)
+    found = []
+    for _ in range(EPOCHS):
+        trainer.train_epoch()
+        found.append(weights_digest(trainer.model))
+    return found
+
+
+def kept_trainer(
+    world: World, folder: Path, run_dir: Path, config: TrainConfig, kind: type[Checkpoints] = Checkpoints
+) -> Trainer:
+    part = open_part(folder, world.rank)
+    checkpoints = kind(run_dir, world.rank, world.size, world.barrier)
+    return Trainer(world, part, build_model(part.manifest, config), config, checkpoints=checkpoints)
+
+
+class Forgetful(Checkpoints):
+    """Breach: what a rank alone knows comes back as zeros."""
+
+    def load(self, which: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        shared, own = super().load(which)
+        return shared, zeroed(own)
+
+
+def zeroed(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return torch.zeros_like(value)
+    if isinstance(value, dict):
+        return {name: zeroed(entry) for name, entry in value.items()}
+    return [zeroed(entry) for entry in value] if isinstance(value, list) else value
+
+
+def stopped_everywhere(
+    world: World, folder: Path, run_dir: Path, config: TrainConfig, forget: bool = False
+) -> list[str]:
+    """For every epoch: stop after it, start a fresh trainer from disk, go on; the weights at the end."""
+    ends = []
+    for stop in range(1, EPOCHS):
+        here = run_dir / f"stop-{stop}"
+        first = kept_trainer(world, folder, here, config)
+        for _ in range(stop):
+            first.train_epoch()
+        first.save()
+        second = kept_trainer(world, folder, here, config, Forgetful if forget else Checkpoints)
+        second.load("latest")
+        assert second.progress.epoch == stop
+        for _ in range(EPOCHS - stop):
+            second.train_epoch()
+        ends.append(weights_digest(second.model))
+    return ends
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("options", OPTIONS, ids=name_of)
+def test_same_seed_same_bits_and_stopped_anywhere_same_bits(
+    options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config, folder = dataclasses.replace(BASE, **options), parts_folder("single", 3)
+    first = run_ranks(digests, 3, tmp_path, folder, config)
+    again = run_ranks(digests, 3, tmp_path, folder, config)
+    assert first == again
+    assert first[0] == first[1] == first[2]
+    assert len(set(first[0])) == EPOCHS
+    ends = run_ranks(stopped_everywhere, 3, tmp_path, folder, tmp_path / "run", config)
+    assert ends == [[first[0][-1]] * (EPOCHS - 1)] * 3
+
+
+@pytest.mark.multi
+def test_another_seed_gives_other_bits(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    folder = parts_folder("single", 3)
+    one, other = (
+        run_ranks(digests, 3, tmp_path, folder, dataclasses.replace(BASE, **ALL, seed=seed))[0]
+        for seed in (0, 1)
+    )
+    assert not set(one) & set(other)
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("options", [{"pipeline": True}, {"smooth_features": True}, OPTIONS[6]], ids=name_of)
+def test_lanes_that_are_not_taken_up_again_are_noticed(
+    options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config, folder = dataclasses.replace(BASE, **options), parts_folder("single", 2)
+    end = run_ranks(digests, 2, tmp_path, folder, config)[0][-1]
+    ends = run_ranks(stopped_everywhere, 2, tmp_path, folder, tmp_path / "run", config, True)[0]
+    assert end not in ends
+
+
+def fit(world: World, folder: Path, run_dir: Path, config: TrainConfig) -> tuple[str, dict[str, Any]]:
+    trainer = kept_trainer(world, folder, run_dir, config)
+    summary = trainer.fit()
+    return weights_digest(trainer.model), summary
+
+
+@pytest.mark.multi
+def test_fit_goes_on_from_the_last_checkpoint_and_evaluation_does_not_disturb_it(
+    parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config, folder = dataclasses.replace(BASE, **ALL), parts_folder("single", 2)
+    straight, summary = run_ranks(fit, 2, tmp_path, folder, tmp_path / "straight", config)[0]
+    never = dataclasses.replace(config, eval_every=0)
+    assert run_ranks(fit, 2, tmp_path, folder, tmp_path / "never", never)[0][0] == straight
+    broken_off = dataclasses.replace(config, epochs=5)
+    run_ranks(fit, 2, tmp_path, folder, tmp_path / "resumed", broken_off)
+    resumed = dataclasses.replace(config, resume=True)
+    digest, again = run_ranks(fit, 2, tmp_path, folder, tmp_path / "resumed", resumed)[0]
+    assert digest == straight
+    for name in ("epochs", "final_loss"):
+        assert again[name] == summary[name]
