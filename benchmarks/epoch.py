@@ -169,9 +169,7 @@ def plot(results: dict[str, Any]) -> str:
     for axis, (workload, result) in zip(axes, results.items(), strict=True):
         names = list(result["rounds"])
         left = np.zeros(len(names))
-        for key, colour, label in zip(
-            SPLIT, ("C0", "C1", "C2"), ("compute", "halo wait", "reduce"), strict=True
-        ):
+        for key, colour in zip(SPLIT, ("C0", "C1", "C2"), strict=True):
             widths = np.array([split_seconds(result["rounds"][name], key) for name in names])
             axis.barh(names, widths, left=left, color=colour, label=key)
             left += widths
@@ -203,19 +201,18 @@ def main() -> None:
     before, results = machine(), {}
     for workload in options.workload:
         print(f"{workload}: starting {', '.join(options.only)}", file=sys.stderr, flush=True)
-        results[workload] = race(
-            Setting(workload, options.shared), options.only, options.rounds, options.epochs
-        )
+        setting = Setting(workload, options.shared)
+        results[workload] = race(setting, options.only, options.rounds, options.epochs)
     sections = []
     for workload, result in results.items():
         missing = "".join(f"\n\n{name} skipped: {reason}" for name, reason in result["skipped"].items())
         sections.append(f"## {workload}\n\n{table(HEADER, rows_of(result))}{missing}")
     write_record(
         options.record,
-        claim="Seconds per epoch and peak memory of the same model on the same graph, contestants interleaved.",
+        claim="Seconds per epoch and peak memory of one model on one graph, contestants interleaved.",
         body="\n\n".join(sections),
         raw=results,
-        does_not_show=f"learning (scores are in scores.md), GPUs, several machines, more than {CORES} cores.",
+        does_not_show=f"learning (see scores.md), GPUs, several machines, more than {CORES} cores.",
         figure=plot(results),
         before=before,
     )
