@@ -67,7 +67,9 @@ class Hop:
     def post(self, h: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Arriving]:
         """Send boundary rows of h [C, F] (times `scale` [C]) on their way; returns (h, what will arrive).
 
-        Use the returned h from here on: the peers' gradients are added to its gradient.
+        Give the returned h to `sum` and to products, whose gradients are new tensors: the peers' gradients
+        are added to its gradient in place. What passes a gradient on as it is (a residual sum) takes the h
+        from before.
         """
         return post(h, scale, self.lane)
 
@@ -90,25 +92,29 @@ class Hop:
 
     def self_rows(self, h: Tensor) -> Tensor:
         """The destination rows of h: [C, F] -> [D, F]."""
-        return h if self.dst_place is None else select_rows(h, self.dst_place, self.src.kernels)
+        return self.split(h)[1]
+
+    def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """(h, its destination rows): [C, F] -> [C, F], [D, F]; the returned h is used as `post`'s is."""
+        if self.dst_place is None:
+            return h, h
+        whole, own = _Split.apply(h, self.dst_place, self.src.kernels)
+        return whole, own
 
 
-class _SelectRows(torch.autograd.Function):
-    """h [C, F] -> h[place] [D, F]; backward puts the rows back among zeros (places do not repeat)."""
+class _Split(torch.autograd.Function):
+    """h [C, F] -> h, h[place] [D, F]; places do not repeat.
+
+    Backward adds the gradient of the rows to the gradient of h in place, instead of spreading it among zeros.
+    """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, place: Tensor, kernels: Kernels) -> Tensor:
-        ctx.place, ctx.rows, ctx.kernels = place, h.shape[0], kernels
-        return kernels.gather_rows(h, place)
+    def forward(ctx: Any, h: Tensor, place: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
+        ctx.place, ctx.kernels = place, kernels
+        return h.view_as(h), kernels.gather_rows(h, place)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        spread = gradients[0].new_zeros(ctx.rows, gradients[0].shape[1])
-        ctx.kernels.scatter_add_rows(spread, ctx.place, gradients[0].contiguous())
-        return spread, None, None
-
-
-def select_rows(h: Tensor, place: Tensor, kernels: Kernels) -> Tensor:
-    """Rows `place` of h, differentiable."""
-    selected: Tensor = _SelectRows.apply(h, place, kernels)
-    return selected
+        total = gradients[0].contiguous()
+        ctx.kernels.scatter_add_rows(total, ctx.place, gradients[1].contiguous())
+        return total, None, None

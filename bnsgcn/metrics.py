@@ -7,14 +7,15 @@ and negatives (as ogbn-proteins' evaluator), since its counts can be summed.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy, MultilabelAUROC, MultilabelF1Score
 
 from bnsgcn.dist import World
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 MetricName = Literal["accuracy", "micro_f1", "roc_auc"]
 _THRESHOLDS = 1001
@@ -49,7 +50,10 @@ def score(world: World, metric: MetricName, logits: Tensor, labels: Tensor) -> f
     return float(counter.compute())
 
 
-def _counter(metric: MetricName, classes: int) -> torchmetrics.Metric:
+def _counter(metric: MetricName, classes: int) -> Metric:
+    # Imported with the first evaluation: it takes a second and 100 MB that a training step never needs.
+    from torchmetrics.classification import MulticlassAccuracy, MultilabelAUROC, MultilabelF1Score
+
     options: dict[str, Any] = {"sync_on_compute": False, "validate_args": False}
     if metric == "accuracy":
         return MulticlassAccuracy(num_classes=classes, average="micro", **options)
@@ -58,7 +62,7 @@ def _counter(metric: MetricName, classes: int) -> torchmetrics.Metric:
     return MultilabelAUROC(num_labels=classes, average="none", thresholds=_THRESHOLDS, **options)
 
 
-def _add_up(world: World, counter: torchmetrics.Metric) -> None:
+def _add_up(world: World, counter: Metric) -> None:
     for name in counter._defaults:
         state = getattr(counter, name)
         if isinstance(state, Tensor):
@@ -66,7 +70,7 @@ def _add_up(world: World, counter: torchmetrics.Metric) -> None:
     counter._update_count = 1  # a rank without nodes never updated, and compute would warn
 
 
-def _mean_over_defined(counter: torchmetrics.Metric) -> float:
+def _mean_over_defined(counter: Metric) -> float:
     state = counter.metric_state["confmat"]
     assert isinstance(state, Tensor)
     confusion = state[0]  # first threshold: [C, 2, 2], rows = truth

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn import kernels as kernel_backends
+from bnsgcn import measurements
 from bnsgcn.blocks import BlockBuilder, View, training_view, whole_view
 from bnsgcn.checkpoint import Checkpoints
 from bnsgcn.config import TrainConfig
@@ -28,7 +27,6 @@ from bnsgcn.halo import BoolArray
 from bnsgcn.hop import Clock
 from bnsgcn.hops import HopSet, Stage, exact_policy
 from bnsgcn.loss import task_loss
-from bnsgcn.memory import peak_rss_bytes
 from bnsgcn.metrics import MetricName, default_metric
 from bnsgcn.nn.conv import Conv
 from bnsgcn.policy import draw_source, exchange_policy
@@ -36,9 +34,6 @@ from bnsgcn.record import Listener, RunFolder, Silent
 from bnsgcn.spans import Spans
 from partition.graph import TEST, TRAIN, VAL
 from partition.store import Part
-
-WARM_UP_EPOCHS = 5
-"""Epochs left out of medians."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -251,7 +246,7 @@ class Trainer:
         if not math.isfinite(self.progress.loss):
             self._stop_at_non_finite(epoch)
         self.progress.epoch += 1
-        measured = self._measurements(epoch)
+        measured = measurements.of_rank(epoch, self.progress.loss, stage.spans.collect(), stage.traffic)
         for lane in self.training.lanes[:1]:
             if lane.probe is not None:
                 measured |= lane.probe.results(self.world)
@@ -272,49 +267,17 @@ class Trainer:
             f"lower --lr (now {self.config.lr:g}) or look at the features"
         )
 
-    def _measurements(self, epoch: int) -> dict[str, float]:
-        seconds, traffic = self._stage.spans.collect(), self._stage.traffic
-        total, wait, reduce = (seconds.get(name, 0.0) for name in ("epoch", "halo_wait", "reduce"))
-        return {
-            "epoch": epoch,
-            "loss": self.progress.loss,
-            "time/epoch_s": total,
-            "time/compute_s": total - wait - reduce,
-            "time/halo_wait_s": wait,
-            "time/reduce_s": reduce,
-            "comm/sent_bytes": traffic.features + traffic.gradients,
-            "comm/sent_feature_bytes": traffic.features,
-            "comm/sent_gradient_bytes": traffic.gradients,
-            "memory/peak_rss_bytes": peak_rss_bytes(),
-        }
-
     def _log(self, own: dict[str, float], scores: Scores | None) -> None:
-        """Aggregate over ranks (times and memory: largest; bytes: sum) and write a line. Collective."""
-        names = list(own)
-        values = torch.tensor(
-            [float(own[name]) for name in names], dtype=torch.float64, device=self.world.device
-        )
-        ranks = self.world.all_gather(values).cpu()
-        slowest = int(ranks[:, names.index("time/epoch_s")].argmax())
-        merged = {
-            name: float(
-                ranks[:, column].sum()
-                if name.startswith("comm/")
-                else ranks[slowest, column]
-                if name.startswith("time/")
-                else ranks[:, column].max()
-            )
-            for column, name in enumerate(names)
-        }
-        merged["epoch"] = int(own["epoch"])
+        """Aggregate over ranks and write a line. Collective."""
+        merged = measurements.of_all_ranks(self.world, own)
         if scores is not None:
             merged |= {"val_score": scores.val, "test_score": scores.test}
         self._epochs.append(merged)
         if self._run is not None:
             self._run.log_rank(self.world.rank, own)
-            if self.world.rank == 0:
-                self._run.log_epoch(merged)
         if self.world.rank == 0:
+            if self._run is not None:
+                self._run.log_epoch(merged)
             self._listener.on_epoch(merged)
 
     # ---- scores and checkpoints ----
@@ -377,11 +340,6 @@ class Trainer:
 
     def summary(self) -> dict[str, Any]:
         """The run in figures; medians leave out the first epochs."""
-        measured = self._epochs[WARM_UP_EPOCHS:] or self._epochs
-
-        def of(name: str, reduce: Callable[[list[float]], float] = statistics.median) -> float:
-            return reduce([line[name] for line in measured]) if measured else math.nan
-
         progress = self.progress
         return {
             "metric": self.metric,
@@ -390,12 +348,7 @@ class Trainer:
             "best_epoch": progress.best_epoch,
             "epochs": progress.epoch,
             "final_loss": progress.loss,
-            "epoch_s_median": of("time/epoch_s"),
-            "compute_s_median": of("time/compute_s"),
-            "halo_wait_s_median": of("time/halo_wait_s"),
-            "reduce_s_median": of("time/reduce_s"),
-            "sent_bytes_per_epoch": of("comm/sent_bytes"),
-            "peak_rss_bytes": of("memory/peak_rss_bytes", max),
+            **measurements.of_run(self._epochs),
             "parts": self.world.size,
             "config": self.config.to_json(),
         }

@@ -106,19 +106,23 @@ class SAGEConv(Conv):
         """h [C, in] -> [D, out]."""
         precision = hop.src.precision
         if hop.precomputed is not None:
-            own = Term(hop.self_rows(h), self.weight_self, self.dropout.mask(hop.dst))
-            mean = Term(hop.precomputed, self.weight_neigh, self.dropout.mask(hop.dst, copy=1))
-            return sum_of_products([own, mean], self.bias, precision=precision)
+            terms = [
+                Term(hop.self_rows(h), self.weight_self, self.dropout.mask(hop.dst)),
+                Term(hop.precomputed, self.weight_neigh, self.dropout.mask(hop.dst, copy=1)),
+            ]
+            return sum_of_products(terms, self.bias, precision=precision)
         h = self.dropout(hop.src, h)
         row_scale = _inverse(hop.in_degree)
         if self.out_features < self.in_features:
+            h, own = hop.split(h)
             z, arriving = hop.post(product(h, self.weight_neigh, precision=precision))
-            into = product(hop.self_rows(h), self.weight_self, self.bias, precision=precision)
+            into = product(own, self.weight_self, self.bias, precision=precision)
             return hop.sum(z, arriving, row_scale=row_scale, into=into)
         h, arriving = hop.post(h)
-        mean = Term(hop.sum(h, arriving, row_scale=row_scale), self.weight_neigh)
-        own = Term(hop.self_rows(h), self.weight_self)
-        return sum_of_products([own, mean], self.bias, precision=precision)
+        h, own = hop.split(h)
+        mean = hop.sum(h, arriving, row_scale=row_scale)
+        terms = [Term(own, self.weight_self), Term(mean, self.weight_neigh)]
+        return sum_of_products(terms, self.bias, precision=precision)
 
 
 class GATConv(Conv):
@@ -161,8 +165,8 @@ class GATConv(Conv):
             z = self._project(hop, h)
         else:
             z, arriving = hop.post(self._project(hop, h))
-        own = hop.self_rows(z).view(-1, self.heads, self.out_features)
-        score_dst = (own * self.score_dst).sum(-1)
+        z, own = hop.split(z)
+        score_dst = (own.view(-1, self.heads, self.out_features) * self.score_dst).sum(-1)
         parts = [self._block_sum(hop.inner, z, score_dst)]
         arrived = arriving.wait()
         if arrived is not None:
