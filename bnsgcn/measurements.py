@@ -1,4 +1,4 @@
-"""What an epoch measured: on one rank, over all ranks, and over the run. Printing and evaluation are not in it."""
+"""What an epoch measured: on a rank, over all ranks, over the run. Printing and evaluation are not in it."""
 
 from __future__ import annotations
 
