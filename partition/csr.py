@@ -8,7 +8,10 @@ Shapes:
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import tempfile
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,8 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.integer[Any]]
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+SCAN_ARCS = 1 << 23
 
 
 def index_dtype(num_nodes: int) -> np.dtype[np.integer[Any]]:
@@ -35,24 +40,100 @@ def sorted_unique(keys: Int64Array) -> Int64Array:
 
 
 def csr_from_arcs(
-    source: IntArray, target: IntArray, num_nodes: int, *, symmetrise: bool
+    source: IntArray,
+    target: IntArray,
+    num_nodes: int,
+    *,
+    symmetrise: bool,
+    scratch: Path | None = None,
+    bucket: int = 1 << 26,
 ) -> tuple[Int64Array, IntArray]:
-    """CSR (indptr int64 [N+1], indices [E]) of the arcs source -> target.
+    """CSR (indptr int64 [N+1], indices [E]) of the arcs source -> target, which may be memory-mapped.
 
-    Self loops are dropped and duplicates merged; with `symmetrise`, each arc brings its reverse.
+    Self loops are dropped and duplicates merged; with `symmetrise`, each arc brings its reverse. Rows are
+    made in ranges of about `bucket` arcs, each from one scan of the arcs, so that besides the result only
+    one range is in memory; with `scratch`, a folder, the result itself is a memory-mapped file there.
     """
-    kept = source != target
-    loop_free = bool(kept.all())
-    first = target.astype(np.int64) if loop_free else target[kept].astype(np.int64)
-    second = source if loop_free else source[kept]
-    keys = np.empty(first.size * (2 if symmetrise else 1), np.int64)
-    np.multiply(first, num_nodes, out=keys[: first.size])
-    keys[: first.size] += second
-    if symmetrise:
-        np.multiply(second, num_nodes, out=keys[first.size :], dtype=np.int64, casting="unsafe")
-        keys[first.size :] += first
-    del first, second, kept
-    return csr_from_keys(sorted_unique(keys), num_nodes)
+    ranges = _row_ranges(source, target, num_nodes, symmetrise=symmetrise, bucket=bucket)
+    counts = np.zeros(num_nodes, np.int64)
+    columns: list[IntArray] = []
+    file = None if scratch is None else _scratch_file(scratch)
+    for first, last in itertools.pairwise(ranges):
+        keys = sorted_unique(_range_keys(source, target, num_nodes, first, last, symmetrise=symmetrise))
+        indptr, indices = csr_from_keys(keys, num_nodes)
+        del keys
+        counts[first:last] = np.diff(indptr)[: last - first]
+        if file is None:
+            columns.append(indices)
+        else:
+            indices.tofile(file)
+    splits = splits_from_counts(counts)
+    if file is None:
+        return splits, columns[0] if len(columns) == 1 else _joined(columns, int(splits[-1]), num_nodes)
+    with file:
+        file.flush()
+        path = Path(file.name)
+    mapped = np.memmap(path, index_dtype(num_nodes), mode="r") if splits[-1] else columns_empty(num_nodes)
+    path.unlink()  # the mapping keeps the content until it is dropped
+    return splits, mapped
+
+
+def _joined(columns: list[IntArray], entries: int, num_nodes: int) -> IntArray:
+    """The pieces one after the other, each freed once it is copied."""
+    joined = np.empty(entries, index_dtype(num_nodes))
+    start = 0
+    for number, piece in enumerate(columns):
+        joined[start : start + piece.size] = piece
+        start += piece.size
+        columns[number] = piece[:0]
+    return joined
+
+
+def columns_empty(num_nodes: int) -> IntArray:
+    """No columns."""
+    return np.empty(0, index_dtype(num_nodes))
+
+
+def _scratch_file(scratch: Path) -> IO[bytes]:
+    if not scratch.is_dir():
+        raise ValueError(f"{scratch}: no such folder; scratch= names one for the memory-mapped adjacency")
+    return tempfile.NamedTemporaryFile(dir=scratch, prefix="adjacency-", delete=False)
+
+
+def _row_ranges(
+    source: IntArray, target: IntArray, num_nodes: int, *, symmetrise: bool, bucket: int
+) -> list[int]:
+    """Row numbers that cut the rows into ranges of at most about `bucket` arcs each, 0 and N included."""
+    if source.size * (1 + symmetrise) <= bucket:
+        return [0, num_nodes]
+    counts = np.zeros(num_nodes, np.int64)
+    for start in range(0, source.size, SCAN_ARCS):
+        counts += np.bincount(target[start : start + SCAN_ARCS], minlength=num_nodes)
+        if symmetrise:
+            counts += np.bincount(source[start : start + SCAN_ARCS], minlength=num_nodes)
+    splits = splits_from_counts(counts)
+    pieces = int(-(-splits[-1] // bucket))
+    cuts = np.searchsorted(splits, np.arange(1, pieces) * (splits[-1] / pieces))
+    return [0, *np.unique(cuts[(cuts > 0) & (cuts < num_nodes)]).tolist(), num_nodes]
+
+
+def _range_keys(
+    source: IntArray, target: IntArray, num_nodes: int, first: int, last: int, *, symmetrise: bool
+) -> Int64Array:
+    """Keys (row - first) * N + column of the arcs into rows first..last-1, loops left out, repeats kept."""
+    found = []
+    for start in range(0, source.size, SCAN_ARCS):
+        ends = (source[start : start + SCAN_ARCS], target[start : start + SCAN_ARCS])
+        for columns, rows in (ends, ends[::-1]) if symmetrise else (ends,):
+            kept = rows != columns
+            if first > 0 or last < num_nodes:
+                kept &= (rows >= first) & (rows < last)
+            keys = (rows if kept.all() else rows[kept]).astype(np.int64)
+            keys -= first
+            keys *= num_nodes
+            keys += columns if kept.all() else columns[kept]
+            found.append(keys)
+    return found[0] if len(found) == 1 else np.concatenate([np.empty(0, np.int64), *found])
 
 
 def csr_from_keys(keys: Int64Array, num_nodes: int) -> tuple[Int64Array, IntArray]:

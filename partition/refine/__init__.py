@@ -154,7 +154,7 @@ def _descend(state: State, best: Refined, reference: int, aims: Aims, rng: np.ra
 
 
 def _kicked(state: State, part_of: PartOf, rng: np.random.Generator) -> PartOf:
-    """`part_of` with some boundary nodes, and their neighbours in the same part, moved to a part they read."""
+    """`part_of` with some boundary nodes and their neighbours moved together to a part that they read."""
     state.restart(part_of)
     reads = state.count > 0
     reads[np.arange(state.nodes), part_of] = False
