@@ -32,7 +32,7 @@ LINE_S = 10.0
 
 def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Listener:
     """The listener that suits the console: standard output if None."""
-    shown_on = console or Console(highlight=False, soft_wrap=True)
+    shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
     return LiveFace(shown_on, Path(run_dir)) if shown_on.is_terminal else PlainFace(shown_on, Path(run_dir))
 
 

@@ -43,7 +43,7 @@ def run_local(job: Job, *, run_dir: Path | None = None) -> list[Any]:
         WorkerFailure: A worker failed or was killed.
         Stopped: This process was told to end.
     """
-    with tempfile.TemporaryDirectory(prefix="bnsgcn-") as name, _environment(job), _signals_restored():
+    with tempfile.TemporaryDirectory(prefix="bnsgcn-") as name, _environment(job), _agent_tamed():
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
         killed = _launch(job.workers, folder)
@@ -59,7 +59,6 @@ def _launch(workers: int, folder: Path) -> dict[int, int] | None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch").setLevel(logging.CRITICAL + 1)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -109,13 +108,16 @@ def _way_on(run_dir: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def _signals_restored() -> Iterator[None]:
-    """Undo the handlers that the elastic agent leaves behind."""
+def _agent_tamed() -> Iterator[None]:
+    """No log lines of the elastic agent, and none of its signal handlers left behind."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     before = [(number, signal.getsignal(number)) for number in numbers]
     try:
         yield
     finally:
+        logging.disable(disabled)
         for number, handler in before:
             signal.signal(number, handler)
 

@@ -22,7 +22,7 @@ BALANCED = ("inner_nodes", "inner_arcs", "halo_arcs", "recv_rows", "send_rows", 
 
 def show_quality(quality: Quality, console: Console | None = None) -> None:
     """Print the table; standard output if no console is given."""
-    shown_on = console or Console(highlight=False, soft_wrap=True)
+    shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in ("part", *COLUMNS, "feature\nbytes"):
         table.add_column(name, justify="right", header_style="dim")

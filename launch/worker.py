@@ -61,8 +61,9 @@ def main() -> NoReturn:
 
 
 def settle() -> None:
-    """What every worker process does first: die with its launcher, keep libraries quiet."""
+    """What every worker process does first: die with its launcher, without words; keep libraries quiet."""
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -1,0 +1,122 @@
+"""The command from end to end: partition, inspect, train, evaluate, predict, resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.record import RunFolder
+from tests.launch.scene import NODES, Command, write_graph, write_parts
+
+SMALL = ("--layers", "2", "--hidden", "16", "--epochs", "30", "--dropout", "0.1")
+SUMMARY_KEYS = {
+    "metric", "val_score", "test_score", "best_epoch", "epochs", "final_loss", "epoch_s_median",
+    "compute_s_median", "halo_wait_s_median", "reduce_s_median", "sent_bytes_per_epoch", "peak_rss_bytes",
+    "parts", "config",
+}  # fmt: skip
+
+
+@pytest.mark.multi
+def test_from_a_graph_to_a_score(command: Command, tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "small.npz")
+    run_dir = tmp_path / "run"
+    given = ("train", f"npz:{graph}", "--run-dir", run_dir, "--cache-dir", tmp_path / "cache", *SMALL)
+    ended = command(*given)
+    assert (ended.status, ended.err) == (0, ""), ended
+    assert "starting 2 workers" in ended.out
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY_KEYS
+    assert summary["test_score"] > 0.8
+    assert f"test accuracy {summary['test_score']:.4f}" in ended.out
+    assert f"evaluate    bnsgcn evaluate {run_dir}" in ended.out
+    best = run_dir / "checkpoints" / f"epoch_{summary['best_epoch'] + 1:06d}"
+    assert f"checkpoint  {best}" in ended.out
+    assert best.is_dir()
+    lines = RunFolder(run_dir).metrics()
+    assert [line["epoch"] for line in lines] == list(range(30))
+    assert len((run_dir / "rank_1.jsonl").read_text().splitlines()) == 30
+    assert len(list((tmp_path / "cache").glob("small*"))) == 1
+
+    scores = command("evaluate", run_dir, "--json")
+    assert scores.err == ""
+    assert json.loads(scores.out) == {
+        "metric": "accuracy",
+        "val_score": summary["val_score"],
+        "test_score": summary["test_score"],
+    }
+    assert f"test accuracy {summary['test_score']:.4f}" in command("evaluate", run_dir).out
+
+    ended = command("predict", run_dir, "--out", tmp_path / "logits.npy")
+    assert ended.status == 0
+    logits = np.load(tmp_path / "logits.npy")
+    label = np.load(graph)["label"]
+    assert logits.shape == (NODES, 3)
+    assert (logits[180:].argmax(1) == label[180:]).mean() == pytest.approx(summary["test_score"])
+
+    ended = command(*given)
+    assert "holds a run already; add --resume or name a new folder" in ended.mistake()
+    ended = command(*given, "--resume", "--epochs", "40")
+    assert ended.status == 0
+    assert "reading" not in ended.out, "the cut graph is used again"
+    assert "going on at epoch 30" in ended.out
+    assert [line["epoch"] for line in RunFolder(run_dir).metrics()] == list(range(40))
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("model", ["gcn", "gat"])
+def test_multi_label_inductive_on_one_and_three_workers(model: str, command: Command, tmp_path: Path) -> None:
+    for parts in (1, 3):
+        folder = write_parts(tmp_path / f"multi{parts}", parts, multi=True)
+        run_dir = tmp_path / f"run{parts}"
+        ended = command("train", folder, "--run-dir", run_dir, *SMALL, "--model", model, "--inductive")
+        assert (ended.status, ended.err) == (0, ""), ended
+        assert f"starting {parts} worker" in ended.out
+        assert "test micro f1" in ended.out
+        assert json.loads((run_dir / "summary.json").read_text())["test_score"] > 0.7
+
+
+@pytest.mark.multi
+def test_options_come_from_a_file(command: Command, two_parts: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f'source = "{two_parts}"\nlayers = 2\nhidden = 8\nepochs = 3\neval-every = 1\n')
+    ended = command("train", "--config", file, "--run-dir", tmp_path / "run", "--epochs", "2")
+    assert ended.status == 0, ended
+    config = RunFolder(tmp_path / "run").open().config
+    assert config == TrainConfig(layers=2, hidden=8, epochs=2, eval_every=1)
+
+
+def test_partition_and_inspect(command: Command, tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "small.npz")
+    ended = command("partition", f"npz:{graph}", "--parts", "3", "--out", tmp_path / "parts", "--seed", "1")
+    assert (ended.status, ended.err) == (0, ""), ended
+    assert "worst/mean" in ended.out
+    ended = command("inspect", tmp_path / "parts", "--json")
+    quality = json.loads(ended.out)
+    assert quality["parts"] == 3
+    assert quality.keys() >= {
+        "num_nodes", "num_arcs", "parts", "edge_cut", "total_volume", "halo_per_node", "worst_over_mean",
+        "per_part",
+    }  # fmt: skip
+    assert quality["worst_over_mean"].keys() >= {
+        "send_rows",
+        "recv_rows",
+        "inner_nodes",
+        "arcs",
+        "train_nodes",
+    }
+    table = command("inspect", tmp_path / "parts").out
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert f"{quality['total_volume']:,} halo slots" in table
+
+
+@pytest.mark.multi
+def test_doctor(command: Command) -> None:
+    ended = command("doctor")
+    assert (ended.status, ended.err) == (0, ""), ended
+    assert "rows intact" in ended.out
+    assert "taken by --kernel auto" in ended.out
+    assert command("--version").out.startswith("bnsgcn 0.")

@@ -1,0 +1,294 @@
+"""Mistakes and failures through the command line: status, message, folder, and no worker left."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnsgcn.checkpoint import Checkpoints
+from bnsgcn.record import RunFolder
+from tests.launch.scene import NODES, Command, write_graph
+
+SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0", "--eval-every", "5")
+
+
+def with_nan() -> np.ndarray:
+    features = np.ones((NODES, 4), np.float32)
+    features[17, 2] = np.nan
+    return features
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"feat": with_nan()}, r"row 17 \(of 240\)"),
+        ({"label": np.full(NODES, -7)}, "label -7 of node 0"),
+        ({"edge_index": np.array([[0, 1], [1, 999]])}, "names node 999, but there are 240 nodes"),
+        ({"val_idx": np.array([], np.int64)}, "val_idx is empty"),
+        ({"feat": None}, "features=degree .* features=random:64"),
+        ({"train_idx": np.arange(300)}, "names node 299, but there are 240 nodes"),
+    ],
+)
+def test_a_graph_with_a_fault(
+    changed: dict[str, object], message: str, command: Command, tmp_path: Path
+) -> None:
+    graph = write_graph(tmp_path / "bad.npz", **changed)
+    ended = command("partition", f"npz:{graph}", "--parts", "2", "--out", tmp_path / "parts")
+    assert re.search(message, ended.mistake()), ended.err
+    assert not (tmp_path / "parts").exists()
+    ended = command("train", f"npz:{graph}", "--run-dir", tmp_path / "run", "--cache-dir", tmp_path / "cache")
+    assert re.search(message, ended.mistake()), ended.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_names_and_numbers(command: Command, two_parts: Path, tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "small.npz")
+    out = ("--out", tmp_path / "parts")
+    assert "500 parts for 240 nodes" in command("partition", f"npz:{graph}", "--parts", "500", *out).mistake()
+    assert "did you mean 'npz'?" in command("partition", f"npx:{graph}", "--parts", "2", *out).mistake()
+    assert "no such file" in command("partition", f"npz:{graph}.gone", "--parts", "2", *out).mistake()
+    assert "must be at least 1 part" in command("partition", f"npz:{graph}", "--parts", "0", *out).mistake()
+    exists = command("partition", f"npz:{graph}", "--parts", "2", "--out", two_parts).mistake()
+    assert "exists already" in exists
+    run = ("--run-dir", tmp_path / "run")
+    assert (
+        f"--parts 3, but {two_parts} holds 2 parts"
+        in command("train", two_parts, "--parts", "3", *run).mistake()
+    )
+    assert "no folder of parts" in command("train", tmp_path / "gone", *run).mistake()
+    assert "did you mean 'npz'?" in command("train", f"npx:{graph}", *run).mistake()
+    assert "manifest.json" in command("inspect", tmp_path).mistake()
+    assert "is no run folder" in command("evaluate", tmp_path).mistake()
+    assert "is no run folder" in command("predict", tmp_path, "--out", tmp_path / "x.npy").mistake()
+    assert "exists already" in command("predict", tmp_path, "--out", graph).mistake()
+    assert "does not end in .npy" in command("predict", tmp_path, "--out", tmp_path / "x.txt").mistake()
+    assert "there is no folder" in command("predict", tmp_path, "--out", tmp_path / "a" / "x.npy").mistake()
+    assert "did you mean '--hidden'?" in command("train", two_parts, *run, "--hiden", "3").mistake()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def own_parts(two_parts: Path, tmp_path: Path) -> Path:
+    """A copy of the parts that a test may damage."""
+    shutil.copytree(two_parts, tmp_path / "own")
+    return tmp_path / "own"
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_part_is_named(damage: str, command: Command, own_parts: Path, tmp_path: Path) -> None:
+    path = own_parts / "part_00001" / "features.npy"
+    content = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    elif damage == "truncate":
+        path.write_bytes(content[:-8])
+    else:
+        content[-5] ^= 16
+        path.write_bytes(content)
+    message = command("train", own_parts, "--run-dir", tmp_path / "run", *SMALL).mistake()
+    assert "part_00001/features.npy" in message
+
+
+@pytest.mark.multi
+def test_a_missing_part_is_named(command: Command, own_parts: Path, tmp_path: Path) -> None:
+    shutil.rmtree(own_parts / "part_00001")
+    message = command("train", own_parts, "--run-dir", tmp_path / "run", *SMALL).mistake()
+    assert "part_00001" in message
+
+
+@pytest.fixture(scope="module")
+def a_run(two_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on two parts; copy before use."""
+    run_dir = tmp_path_factory.mktemp("runs") / "done"
+    call = [sys.executable, "-m", "launch.cli", "train", str(two_parts), "--run-dir", str(run_dir), *SMALL]
+    subprocess.run([*call, "--epochs", "10"], check=True, stdout=subprocess.DEVNULL)
+    return run_dir
+
+
+def test_a_run_of_another_graph_or_model(
+    command: Command, a_run: Path, two_parts: Path, three_parts: Path
+) -> None:
+    given = ("--run-dir", a_run, *SMALL, "--resume")
+    message = command("train", three_parts, *given).mistake()
+    assert "is a run on 'small' in 2 parts" in message
+    assert "these parts are 'other' in 3 parts" in message
+    message = command("train", two_parts, *given, "--model", "gcn").mistake()
+    assert "--model is gcn, the run in" in message
+    assert "was started with sage" in message
+
+
+@pytest.mark.multi
+def test_a_checkpoint_of_another_model(
+    command: Command, a_run: Path, two_parts: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(a_run, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    facts = json.loads(path.read_text())
+    facts["config"]["hidden"] = 24
+    path.write_text(json.dumps(facts))
+    message = command("evaluate", tmp_path / "run").mistake()
+    assert "has model sage 2x8" in message
+    assert "this run has sage 2x24" in message
+
+
+@pytest.mark.multi
+def test_a_damaged_checkpoint_is_passed_over(
+    command: Command, a_run: Path, two_parts: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(a_run, run_dir)
+    newest = Checkpoints(run_dir, 0, 2, lambda: None).latest()
+    assert newest is not None
+    (newest / "shared.pt").write_bytes(b"nothing")
+    ended = command("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "12", "--resume")
+    assert ended.status == 0, ended
+    assert ended.err == (
+        f"bnsgcn: checkpoint {newest.name} is damaged (shared.pt has changed on disk); "
+        f"going back to the one before\n"
+    )
+    assert [line["epoch"] for line in RunFolder(run_dir).metrics()] == list(range(12))
+
+
+@pytest.mark.multi
+def test_a_loss_that_is_not_finite(command: Command, two_parts: Path, tmp_path: Path) -> None:
+    ended = command(
+        "train", two_parts, "--run-dir", tmp_path / "run", *SMALL, "--norm", "none", "--lr", "1e38"
+    )
+    assert ended.status == 1, ended
+    assert "the loss is " in ended.err
+    assert " in epoch " in ended.err
+    assert "layer" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.multi
+def test_a_rank_that_raises(command: Command, two_parts: Path, tmp_path: Path) -> None:
+    command.fault(1, 7, "raise")
+    run_dir = tmp_path / "run"
+    ended = command("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "20")
+    assert ended.status == 1, ended
+    trace = run_dir / "errors" / "rank_1.txt"
+    assert ended.err == (
+        f"bnsgcn: error: rank 1 failed: ArithmeticError: seven is not eight; its traceback is in {trace}\n"
+    )
+    assert trace.read_text().rstrip().endswith("ArithmeticError: seven is not eight")
+    command.no_fault()
+    ended = command("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "20", "--resume")
+    assert ended.status == 0, ended
+    assert "going on at epoch 5" in ended.out
+    whole = command("train", two_parts, "--run-dir", tmp_path / "whole", *SMALL, "--epochs", "20")
+    assert whole.status == 0
+    assert losses(run_dir) == losses(tmp_path / "whole")
+
+
+def losses(run_dir: Path) -> list[float]:
+    return [line["loss"] for line in RunFolder(run_dir).metrics()]
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize(
+    ("how", "status", "message"),
+    [
+        ("kill", 1, "rank 1 of the workers was killed by SIGKILL; the same command with --resume goes on"),
+        ("exit", 1, "rank 1 ended with status 3 and said nothing"),
+        ("mistake", 2, "--seven is 7, must be 8"),
+    ],
+)
+def test_a_rank_that_goes(
+    how: str, status: int, message: str, command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    command.fault(1, 7, how)
+    begin = time.monotonic()
+    ended = command("train", two_parts, "--run-dir", tmp_path / "run", *SMALL, "--epochs", "20")
+    assert time.monotonic() - begin < 60
+    assert ended.status == status, ended
+    assert ended.err.startswith(f"bnsgcn: error: {message}"), ended.err
+    assert ended.err.count("\n") == 1
+    assert Checkpoints(tmp_path / "run", 0, 2, lambda: None).load("latest")[0]["progress"]["epoch"] == 5
+
+
+@pytest.mark.multi
+def test_a_rank_that_falls_silent_is_noticed_within_the_timeout(
+    command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    command.fault(1, 7, "sleep")
+    ended = command(
+        "train", two_parts, "--run-dir", tmp_path / "run", *SMALL, "--epochs", "20", "--timeout-s", "4"
+    )
+    assert ended.status == 1, ended
+    assert "rank 0 " in ended.err
+    assert "imed out" in ended.err or "imeout" in ended.err
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ending_the_launcher_ends_the_workers(
+    number: signal.Signals, command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    launcher = command.start("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "1000000")
+    deadline = time.monotonic() + 60
+    while len(RunFolder(run_dir).metrics()) < 10:
+        assert time.monotonic() < deadline
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.1)
+    assert len(command.workers()) == 2
+    launcher.send_signal(number)
+    _, err = launcher.communicate(timeout=30)
+    command.wait_for_no_worker(10)
+    if number == signal.SIGKILL:
+        assert launcher.returncode == -9
+    else:
+        assert launcher.returncode == 128 + number
+        assert err == f"bnsgcn: error: stopped by {number.name}; all workers have ended\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 400 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    call = ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(disk)]
+    if sys.platform != "linux" or subprocess.run(call, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs Linux and root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.multi
+def test_a_full_disk_while_a_checkpoint_is_written(
+    command: Command, two_parts: Path, small_disk: Path
+) -> None:
+    run_dir = small_disk / "run"
+    given = ("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "20")
+    filler = small_disk / "filler"
+    launcher = command.start(*given, "--epochs", "1000000")
+    deadline = time.monotonic() + 60
+    while not (run_dir / "checkpoints" / "epoch_000005").exists():
+        assert time.monotonic() < deadline
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="No space left"), filler.open("wb") as file:
+        file.write(bytes(1 << 20))
+    _, err = launcher.communicate(timeout=60)
+    command.wait_for_no_worker(10)
+    assert launcher.returncode == 1, err
+    assert err.count("\n") == 1, err
+    assert "rank " in err
+    assert "No space left on device" in err
+    filler.unlink()
+    epoch = Checkpoints(run_dir, 0, 2, lambda: None).load("latest")[0]["progress"]["epoch"]
+    assert epoch >= 5
+    ended = command(*given, "--epochs", str(epoch + 1), "--resume")
+    assert ended.status == 0, ended
