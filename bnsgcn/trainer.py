@@ -16,23 +16,20 @@ from torch import Tensor
 
 from bnsgcn import kernels as kernel_backends
 from bnsgcn import measurements
-from bnsgcn.blocks import BlockBuilder, View, training_view, whole_view
 from bnsgcn.checkpoint import Checkpoints
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.exchange import Traffic
 from bnsgcn.gradients import FlatGradients
-from bnsgcn.halo import BoolArray
 from bnsgcn.hop import Clock
-from bnsgcn.hops import HopSet, Stage, exact_policy
+from bnsgcn.hop_sets import HopSets
+from bnsgcn.hops import HopSet, Stage
 from bnsgcn.loss import task_loss
 from bnsgcn.metrics import MetricName, default_metric
-from bnsgcn.nn.conv import Conv
-from bnsgcn.policy import draw_source, exchange_policy
 from bnsgcn.record import Listener, RunFolder, Silent
 from bnsgcn.spans import Spans
-from partition.graph import TEST, TRAIN, VAL
+from partition.graph import TRAIN
 from partition.store import Part
 
 
@@ -87,11 +84,6 @@ class Trainer:
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
-        self.convs = [module for module in model.modules() if isinstance(module, Conv)]
-        if not self.convs:
-            raise ValueError("the model has 0 convolutions of bnsgcn.nn, at least 1 is needed")
-        if config.precompute and not self.convs[0].precomputable:
-            raise ValueError(f"--precompute does not work with {type(self.convs[0]).__name__}; leave it out")
         self.progress = Progress()
         self.metric: MetricName = default_metric(part.manifest.task, part.manifest.source)
         self._run, self._checkpoints, self._listener = run, checkpoints, listener or Silent()
@@ -104,80 +96,34 @@ class Trainer:
             dtype=dtype,
             precision=torch.bfloat16 if config.amp == "bf16" else None,
         )
-        self._build_training()
-        self._evaluation: HopSet | None = None
-        self._best_weights: dict[str, Tensor] | None = None
-        self._epochs: list[dict[str, float]] = []
-
-    # ---- what is built once ----
-
-    def _build_training(self) -> None:
-        config = self.config
-        self._whole = whole_view(self.part, self_loops=config.self_loops)
-        self._whole_builder = BlockBuilder(self.world, self._whole, self._stage.kernels, prune=True)
-        view, builder = self._whole, self._whole_builder
-        if config.inductive:
-            view = training_view(self._whole)
-        prune = config.prune and not self._needs_all_rows()
-        if config.inductive or not prune:
-            builder = BlockBuilder(self.world, view, self._stage.kernels, prune=prune)
-        targets = self._labelled(TRAIN)
-        self.training = self._hop_set(view, builder, targets)
-        self.training.connect(
-            exchange_policy(config, self._stage.kernels), draw_source(config, self.world, self.training)
-        )
-        rows = np.flatnonzero(targets[self.training.logits_rows])
-        self._target_place = None
-        if rows.size != self.training.logits_rows.size:
-            self._target_place = torch.from_numpy(rows).to(self.world.device)
-        self._labels = self._training_labels(self.training.logits_rows[rows])
-        count = torch.tensor([rows.size], device=self.world.device)
-        self._target_count = int(self.world.all_reduce(count))
-        if self._target_count == 0:
-            raise ValueError(
-                "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
-            )
+        self._sets = HopSets(self._stage, part, self.model, config)
+        self.training = self._sets.training
+        self._aim()
         self._gradients = FlatGradients(self.model.parameters())
         self._optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False
         )
+        self._best_weights: dict[str, Tensor] | None = None
+        self._epochs: list[dict[str, float]] = []
 
-    def _needs_all_rows(self) -> bool:
-        """Whether a layer looks at rows that cannot reach the loss (the statistics of a batch norm)."""
-        return any(
-            module.needs_all_rows for module in self.model.modules() if hasattr(module, "needs_all_rows")
-        )
-
-    def _labelled(self, *splits: int) -> BoolArray:
-        """bool [I]: rows of the given splits that have a label."""
-        chosen = np.isin(self.part.split, splits)
-        return chosen & (self.part.labels >= 0) if self.part.labels.ndim == 1 else chosen
-
-    def _training_labels(self, rows: np.ndarray[Any, Any]) -> Tensor:
-        labels = torch.from_numpy(np.ascontiguousarray(self.part.labels[rows])).to(self.world.device)
-        return labels if labels.dim() == 1 else labels.to(self._stage.dtype)
-
-    def _hop_set(
-        self, view: View, builder: BlockBuilder, targets: BoolArray, known: HopSet | None = None
-    ) -> HopSet:
-        hops = HopSet(self._stage, view, builder, len(self.convs), targets)
-        if self.config.precompute:
-            hops.precompute(self.convs[0], known)
-        return hops
-
-    def _exact_hops(self, targets: BoolArray) -> HopSet:
-        """Hops over all edges, exact, for the logits of `targets`. Collective."""
-        known = None if self.config.inductive else self.training
-        hops = self._hop_set(self._whole, self._whole_builder, targets, known)
-        hops.connect(exact_policy(self._stage.kernels))
-        return hops
+    def _aim(self) -> None:
+        """What the loss is over: places of the training nodes among the logits, labels, global count."""
+        rows = self.training.logits_rows
+        targets = np.flatnonzero(self._sets.labelled(TRAIN)[rows])
+        device = self.world.device
+        self._target_place = None if targets.size == rows.size else torch.from_numpy(targets).to(device)
+        labels = torch.from_numpy(np.ascontiguousarray(self.part.labels[rows[targets]])).to(device)
+        self._labels = labels if labels.dim() == 1 else labels.to(self._stage.dtype)
+        self._target_count = int(self.world.all_reduce(torch.tensor([targets.size], device=device)))
+        if self._target_count == 0:
+            raise ValueError(
+                "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
+            )
 
     @property
     def evaluation(self) -> HopSet:
         """Hops for validation and test nodes, built when first asked for. Collective."""
-        if self._evaluation is None:
-            self._evaluation = self._exact_hops(self._labelled(VAL, TEST))
-        return self._evaluation
+        return self._sets.evaluation
 
     # ---- a run ----
 
@@ -259,7 +205,7 @@ class Trainer:
         return task_loss(logits, self._labels, self._target_count)
 
     def _stop_at_non_finite(self, epoch: int) -> None:
-        layers = [*self.convs, *(m for m in self.model.modules() if isinstance(m, torch.nn.Linear))]
+        layers = [*self._sets.convs, *(m for m in self.model.modules() if isinstance(m, torch.nn.Linear))]
         layer = first_non_finite_layer(self.model, self.evaluation, layers)
         where = "the training forward pass" if layer is None else f"layer {layer}"
         raise NonFiniteLoss(
@@ -336,7 +282,7 @@ class Trainer:
     def predict(self) -> Tensor:
         """Logits [I, C] of all inner rows of the part, exact, in the part's order. Collective."""
         self.training.drain()
-        return logits_of(self.model, self._exact_hops(np.ones(self.part.split.size, bool)))
+        return logits_of(self.model, self._sets.exact(np.ones(self.part.split.size, bool)))
 
     def summary(self) -> dict[str, Any]:
         """The run in figures; medians leave out the first epochs."""
