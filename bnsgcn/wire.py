@@ -52,5 +52,6 @@ class Wire:
         if self.dtype != "int8":
             return received.to(dtype)
         codes = received[:, :-4].contiguous().view(torch.int8)
-        scale = received[:, -4:].contiguous().view(torch.float32)
+        # clone: the bytes of a single row are contiguous already, at an offset that a float may not have
+        scale = received[:, -4:].clone(memory_format=torch.contiguous_format).view(torch.float32)
         return codes.to(dtype) * scale.to(dtype)
