@@ -1,7 +1,7 @@
 /* Row sums of an unweighted block. A template: define REAL (of sums and scales), STORED (of x and out), WIDEN and
- * NARROW between them, ID and NAME before including.
+ * NARROW between them, ID, WIDEST (vectors summed at once, at most MAX_VECTORS) and NAME before including.
  *
- * A row is summed in up to MAX_VECTORS registers at a time. When the columns do not fill the last vector, that
+ * A row is summed in up to WIDEST registers at a time. When the columns do not fill the last vector, that
  * vector overlaps the one before it: both compute the same numbers, so no scalar tail is needed. */
 
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
@@ -47,9 +47,9 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
     const ID *restrict indices = task->indices;
     const STORED *restrict x = task->x + first;
     const int64_t last = width - LANES, stride = task->x_stride, final_arc = task->num_arcs - 1;
-    const int64_t ahead = task->prefetch, bytes = width * (int64_t)sizeof(STORED);
+    const int64_t ahead = task->prefetch;
     for (int64_t r = begin; r < end; r++) {
-        NAME(vector) sum[MAX_VECTORS];
+        NAME(vector) sum[WIDEST];
 #pragma GCC unroll 16
         for (int i = 0; i < count; i++) sum[i] = (NAME(vector)){0};
         const int64_t stop = task->indptr[r + 1];
@@ -87,20 +87,23 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
         for (int i = 0; i < count - 1; i++) NAME(store)(out + i * LANES, sum[i]);
         NAME(store)(out + last, sum[count - 1]);
     }
-    (void)bytes;
 }
 
 #define SUM_CASE(n)                                                                       \
     case n:                                                                               \
-        if (n > MAX_VECTORS) break;                                                       \
         if (task->col_scale) NAME(sum_columns)(task, begin, end, first, width, n, 1);     \
         else NAME(sum_columns)(task, begin, end, first, width, n, 0);                     \
         break;
 
 static void NAME(sum_vectors)(const NAME(sum_task) *task, int64_t begin, int64_t end, int64_t first, int64_t width) {
     switch ((width + LANES - 1) / LANES) {
-        SUM_CASE(1) SUM_CASE(2) SUM_CASE(3) SUM_CASE(4) SUM_CASE(5) SUM_CASE(6) SUM_CASE(7) SUM_CASE(8)
+        SUM_CASE(1) SUM_CASE(2) SUM_CASE(3) SUM_CASE(4)
+#if WIDEST > 4
+        SUM_CASE(5) SUM_CASE(6) SUM_CASE(7) SUM_CASE(8)
+#endif
+#if WIDEST > 8
         SUM_CASE(9) SUM_CASE(10) SUM_CASE(11) SUM_CASE(12) SUM_CASE(13) SUM_CASE(14) SUM_CASE(15) SUM_CASE(16)
+#endif
     }
 }
 
@@ -137,8 +140,8 @@ void NAME(sum_rows)(const NAME(sum_task) *task) {
         int64_t first = 0;
         while (first < task->columns) {
             int64_t width = task->columns - first;
-            if (width > MAX_VECTORS * LANES) /* leave at least one vector for the last block */
-                width = width - MAX_VECTORS * LANES < LANES ? (MAX_VECTORS - 1) * LANES : MAX_VECTORS * LANES;
+            if (width > WIDEST * LANES) /* leave at least one vector for the last block */
+                width = width - WIDEST * LANES < LANES ? (WIDEST - 1) * LANES : WIDEST * LANES;
             NAME(sum_vectors)(task, begin, end, first, width);
             first += width;
         }

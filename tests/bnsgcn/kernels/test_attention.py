@@ -1,4 +1,4 @@
-"""Attention sums against a dense softmax-free reference, and whole attention over two blocks against a softmax."""
+"""Attention sums against a dense reference, and attention over two blocks against one softmax."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_row_max(kernels: Kernels) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 86.0])
 def test_compiled_exponential(compiled: Kernels, scale: float) -> None:
-    """Weights of single arcs are exponentials: within 4 units in the last place of float64's, zero far below."""
+    """Weights of single arcs are exponentials: within 4 units in the last place, zero far below."""
     scores = torch.linspace(-scale, 0, 20_001)[:, None]
     block = Block.of(
         block_of(torch.eye(1, dtype=torch.bool)).select_rows(torch.zeros(20_001, dtype=torch.int64)), compiled

