@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import socket
 from collections.abc import Sequence
@@ -71,11 +72,20 @@ def ours_contestant(
     threads: int,
     prefixes: Sequence[Sequence[str]] = (),
     environment: Sequence[dict[str, str]] | None = None,
+    options: Sequence[str] = (),
 ) -> Contestant:
     """`parts` workers under one name; `prefixes` stand before each command (network namespaces)."""
-    command = python("benchmarks.ours", str(parts_dir), "--config", json.dumps(config.to_json()))
+    command = python("benchmarks.ours", str(parts_dir), "--config", json.dumps(config.to_json()), *options)
     commands = [[*prefix, *command] for prefix in (prefixes or [[]] * parts)]
     return Contestant(name, commands, environment or environments(parts, threads=threads))
+
+
+def watch(trainer: Trainer) -> dict[str, Any]:
+    """The present resident set, and a digest of the weights' bits."""
+    digest = hashlib.sha256()
+    for parameter in trainer.model.parameters():
+        digest.update(parameter.detach().numpy().tobytes())
+    return {"rss_bytes": peak_rss_bytes("VmRSS"), "weights": digest.hexdigest()}
 
 
 def main() -> None:
@@ -84,6 +94,9 @@ def main() -> None:
     )
     parser.add_argument("parts_dir", type=Path)
     parser.add_argument("--config", type=json.loads, required=True)
+    parser.add_argument(
+        "--watch", action="store_true", help="add the present memory and a digest of the weights"
+    )
     options = parser.parse_args()
     turns = Turns()
     config = TrainConfig.from_json(options.config)
@@ -95,7 +108,8 @@ def main() -> None:
         turns.say(event="ready", loading_peak_rss_bytes=loading_peak)
         while turns.wait():
             metrics = trainer.train_epoch()
-            turns.say(**metrics, epoch_s=metrics["time/epoch_s"], peak_rss_bytes=peak_rss_bytes())
+            watched = watch(trainer) if options.watch else {}
+            turns.say(**metrics, **watched, epoch_s=metrics["time/epoch_s"], peak_rss_bytes=peak_rss_bytes())
 
 
 if __name__ == "__main__":
