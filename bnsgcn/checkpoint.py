@@ -56,6 +56,7 @@ class Checkpoints:
         self._barrier = barrier
         self._identity = dict(identity or {})
         self._say = say or self._to_stderr
+        self._passed_over: set[Path] = set()
 
     def save(self, epoch: int, shared: dict[str, Any], own: dict[str, Any], *, best: bool = False) -> Path:
         """Write the state after `epoch` epochs; returns when every rank's share is safe on disk.
@@ -114,7 +115,9 @@ class Checkpoints:
             fault = self._fault(path)
             if fault is None:
                 return path
-            self._say(f"checkpoint {path.name} is damaged ({fault}); going back to the one before")
+            if path not in self._passed_over:
+                self._passed_over.add(path)
+                self._say(f"checkpoint {path.name} is damaged ({fault}); going back to the one before")
         return None
 
     def load(self, which: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

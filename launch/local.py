@@ -85,7 +85,7 @@ def _launch(workers: int, folder: Path) -> dict[int, int] | None:
 def _explained(failed: dict[int, int], outcomes: list[Outcome], run_dir: Path | None) -> Exception:
     """The one exception that says what happened, from exit statuses and outcomes."""
     for rank, status in sorted(failed.items()):
-        if status < 0:
+        if status < 0 and status != -signal.SIGTERM:  # the agent ends the other ranks by SIGTERM
             name = signal.Signals(-status).name
             return WorkerFailure(f"rank {rank} of the workers was killed by {name}{_way_on(run_dir)}")
     causes = [outcome for outcome in outcomes if outcome.kind != "done"]

@@ -51,7 +51,10 @@ def test_the_explanation_names_the_rank_that_failed_first(tmp_path: Path) -> Non
     lost = Outcome(rank=0, kind="consequence", message="RuntimeError: peer", trace="T0")
     broken = Outcome(rank=1, kind="failure", message="KeyError: 'x'", trace="T1")
     assert str(_explained({0: 1, 1: 1}, [broken, lost], None)) == "rank 1 failed: KeyError: 'x'\nT1"
-    assert "rank 2 of the workers was killed by SIGKILL" in str(_explained({0: 1, 2: -9}, [lost], None))
+    assert "rank 2 of the workers was killed by SIGKILL" in str(
+        _explained({0: -15, 1: 1, 2: -9}, [lost], None)
+    )
+    assert str(_explained({0: -15, 1: 1}, [broken], None)).startswith("rank 1 failed")
     assert "rank 1 ended with status 3 and said nothing" in str(_explained({1: 3}, [], None))
     wrong = _explained({0: 2}, [Outcome(rank=0, kind="mistake", message="2 parts but 3 workers")], None)
     assert isinstance(wrong, ValueError)
