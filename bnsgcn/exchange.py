@@ -107,7 +107,8 @@ class Lane:
 
     def post_features(self, h: Tensor, scale: Tensor | None) -> None:
         """Boundary rows of h [C, F], times `scale` [C], leave under this epoch's draw."""
-        draw = self._draws.draw(self._layer, self.epoch)
+        with self._spans.measure("draw"):
+            draw = self._draws.draw(self._layer, self.epoch)
         wire = self._policy.feature_wire
         if self.probing:
             self.probe = Probe(self.epoch, self._exact_rows(h, scale))

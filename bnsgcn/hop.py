@@ -90,6 +90,16 @@ class Hop:
         total = sum_block(self.inner, h, row_scale=row_scale, col_scale=source_scale, addend=into)
         return arriving.add_to(total, row_scale)
 
+    def own_and_sum(
+        self, h: Tensor, arriving: Arriving, row_scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(`self_rows` of h, `sum` of h): [C, F] -> [D, F] twice, with one gradient of h for both.
+
+        Give the first to products only: its gradient is added to in place.
+        """
+        own, total = _OwnAndSum.apply(h, self.dst_place, self.inner, row_scale)
+        return own, arriving.add_to(total, row_scale)
+
     def self_rows(self, h: Tensor) -> Tensor:
         """The destination rows of h: [C, F] -> [D, F]."""
         return self.split(h)[1]
@@ -118,3 +128,33 @@ class _Split(torch.autograd.Function):
         total = gradients[0].contiguous()
         ctx.kernels.scatter_add_rows(total, ctx.place, gradients[1].contiguous())
         return total, None, None
+
+
+class _OwnAndSum(torch.autograd.Function):
+    """h [C, F] -> h[place] [D, F] (h itself without a place), row_scale * A h [D, F].
+
+    Backward sums A^T (row_scale * g) onto the gradient of the rows, instead of into a matrix of its own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, place: Tensor | None, block: Block, row_scale: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.place, ctx.block, ctx.row_scale = place, block, row_scale
+        own = h.view_as(h) if place is None else block.kernels.gather_rows(h, place)
+        return own, block.kernels.sum_rows(block.csr, h, row_scale=row_scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        own, total = (gradient.contiguous() for gradient in gradients)
+        block, kernels = ctx.block, ctx.block.kernels
+        if ctx.place is None:
+            return (
+                kernels.sum_rows(block.transposed, total, col_scale=ctx.row_scale, out=own),
+                None,
+                None,
+                None,
+            )
+        gradient = kernels.sum_rows(block.transposed, total, col_scale=ctx.row_scale)
+        kernels.scatter_add_rows(gradient, ctx.place, own)
+        return gradient, None, None, None

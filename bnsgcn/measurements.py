@@ -18,7 +18,7 @@ WARM_UP_EPOCHS = 5
 
 
 def of_rank(epoch: int, loss: float, seconds: dict[str, float], traffic: Traffic) -> dict[str, float]:
-    """One rank's epoch; `seconds` has the spans epoch, halo_wait and reduce."""
+    """One rank's epoch; `seconds` has the spans epoch, halo_wait, reduce and draw."""
     total, wait, reduce = (seconds.get(name, 0.0) for name in ("epoch", "halo_wait", "reduce"))
     return {
         "epoch": epoch,
@@ -27,6 +27,7 @@ def of_rank(epoch: int, loss: float, seconds: dict[str, float], traffic: Traffic
         "time/compute_s": total - wait - reduce,
         "time/halo_wait_s": wait,
         "time/reduce_s": reduce,
+        "time/draw_s": seconds.get("draw", 0.0),
         "comm/sent_bytes": traffic.features + traffic.gradients,
         "comm/sent_feature_bytes": traffic.features,
         "comm/sent_gradient_bytes": traffic.gradients,

@@ -119,8 +119,7 @@ class SAGEConv(Conv):
             into = product(own, self.weight_self, self.bias, precision=precision)
             return hop.sum(z, arriving, row_scale=row_scale, into=into)
         h, arriving = hop.post(h)
-        h, own = hop.split(h)
-        mean = hop.sum(h, arriving, row_scale=row_scale)
+        own, mean = hop.own_and_sum(h, arriving, row_scale)
         terms = [Term(own, self.weight_self), Term(mean, self.weight_neigh)]
         return sum_of_products(terms, self.bias, precision=precision)
 
