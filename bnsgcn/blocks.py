@@ -22,7 +22,7 @@ from bnsgcn.kernels import Block, Csr, Kernels
 from partition.graph import TRAIN
 from partition.store import Part
 
-_PRUNE_BELOW = 0.9
+PRUNE_BELOW = 0.9
 """A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
 
 
@@ -105,7 +105,7 @@ class BlockBuilder:
         return found[::-1]
 
     def _round_up(self, rows: BoolArray) -> BoolArray:
-        return self._view.rows if rows.sum() > _PRUNE_BELOW * self._every_row.size else rows
+        return self._view.rows if rows.sum() > PRUNE_BELOW * self._every_row.size else rows
 
     def _layer(self, destination: BoolArray) -> LayerBlocks:
         view, part = self._view, self._view.part

@@ -41,8 +41,6 @@ class Recorded:
     """[N, C] of the exact evaluation at the end; NaN for nodes of other ranks."""
     digests: list[str]
     """Of the weights' bytes after every epoch."""
-    sent: list[tuple[int, int]]
-    """Bytes of features and gradients of every epoch."""
 
 
 def trainer_of(world: World, folder: Path, config: TrainConfig, breach: Breach | None = None) -> Trainer:
@@ -63,13 +61,9 @@ def record(
     shape = part.manifest.num_nodes, part.manifest.num_classes
     first: list[torch.Tensor] = []
     handle = model.register_forward_hook(lambda _, __, logits: first.append(logits.detach()))
-    kept = Recorded([], np.full(shape, np.nan), [], {}, np.full(shape, np.nan), [], [])
+    kept = Recorded([], np.full(shape, np.nan), [], {}, np.full(shape, np.nan), [])
     for _ in range(steps):
-        measured = trainer.train_epoch()
-        kept.losses.append(measured["loss"])
-        kept.sent.append(
-            (int(measured["comm/sent_feature_bytes"]), int(measured["comm/sent_gradient_bytes"]))
-        )
+        kept.losses.append(trainer.train_epoch()["loss"])
         kept.gradients.append({name: as_array(p.grad) for name, p in model.named_parameters()})
         kept.digests.append(weights_digest(model))
     handle.remove()
@@ -77,11 +71,6 @@ def record(
     kept.weights = {name: as_array(value) for name, value in model.state_dict().items()}
     kept.logits[node_ids] = trainer.predict().numpy()
     return kept
-
-
-def record_all(world: World, folder: Path, configs: list[TrainConfig], steps: int = STEPS) -> list[Recorded]:
-    """Several runs, one after the other, in one process group."""
-    return [record(world, folder, config, steps) for config in configs]
 
 
 def one_run(ranks: list[Recorded]) -> Recorded:
@@ -108,7 +97,7 @@ def dense_run(graph: Graph, folder: Path, config: TrainConfig, steps: int = STEP
     """The same run as `record`'s by the dense reference."""
     weights = build_model(open_part(folder, 0).manifest, config).state_dict()
     run = DenseRun(graph, config, weights)
-    kept = Recorded([], np.empty(0), [], {}, np.empty(0), [], [])
+    kept = Recorded([], np.empty(0), [], {}, np.empty(0), [])
     for epoch in range(steps):
         loss, logits, gradients = run.step()
         kept.losses.append(loss)

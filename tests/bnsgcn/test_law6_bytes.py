@@ -1,0 +1,110 @@
+"""Law 6: every rank sends, in every epoch, exactly the bytes that the planner counts from the parts alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.traffic import Traffic
+from partition.store import open_part
+from tests.bnsgcn.runs import trainer_of
+from tests.bnsgcn.small_graphs import PartsFolder
+from tests.multiprocess import run_ranks
+
+EPOCHS = 4
+BASE = TrainConfig(layers=3, hidden=8, heads=2, dropout=0.2, dtype="float64")
+
+COMBINATIONS: list[dict[str, Any]] = [
+    {},
+    {"prune": False, "model": "gcn"},
+    {"norm": "batch", "precompute": True},
+    {"precompute": True, "inductive": True, "hidden": 5},
+    {"precompute": True, "layers": 1},
+    {"model": "gat"},
+    {"model": "gat", "hidden": 4, "inductive": True, "wire_dtype": "int8"},
+    {"model": "gat", "layers": 1, "heads": 4, "linear_layers": 0},
+    {"linear_layers": 1, "hidden": 3, "wire_dtype": "bf16"},
+    {"dtype": "float32", "pipeline": True},
+    {"sampling_rate": 0.3},
+    {"sampling_rate": 0.0, "pipeline": True},
+    {"sampling_rate": 0.3, "pipeline": True, "first_epoch": "zeros", "inductive": True},
+    {"sampling_rate": 0.4, "draw_per_layer": True, "precompute": True, "pipeline": True},
+    {"sampling_rate": 0.3, "sampler": "importance", "pipeline": True, "draw_per_layer": True},
+    {"sampling_rate": 0.3, "sampler": "importance", "model": "gcn", "inductive": True, "wire_dtype": "fp16"},
+    {"sampling_rate": 0.3, "sampler": "importance", "model": "gat", "self_loops": False},
+    {"sampling_rate": 0.2, "halo_cache": True},
+    {"sampling_rate": 0.2, "halo_cache": True, "pipeline": True, "gradient_wire_dtype": "bf16"},
+    {"sampling_rate": 0.2, "halo_cache": True, "first_epoch": "zeros", "smooth_features": True},
+    {
+        "sampling_rate": 0.4,
+        "pipeline": True,
+        "smooth_features": True,
+        "smooth_gradients": True,
+        "wire_dtype": "int8",
+    },
+]
+
+
+def sent_bytes(world: World, folder: Path, tried: list[TrainConfig]) -> list[list[tuple[int, int]]]:
+    """(features, gradients) that this rank sends, for each configuration and epoch."""
+    found = []
+    for config in tried:
+        trainer = trainer_of(world, folder, config)
+        epochs = [trainer.train_epoch() for _ in range(EPOCHS)]
+        names = "comm/sent_feature_bytes", "comm/sent_gradient_bytes"
+        found.append([(int(epoch[names[0]]), int(epoch[names[1]])) for epoch in epochs])
+    return found
+
+
+def counted(folder: Path, parts: int, config: TrainConfig) -> list[list[tuple[int, int]]]:
+    """(features, gradients) that each rank sends in each epoch: [P][epochs]."""
+    traffic = Traffic([open_part(folder, part) for part in range(parts)], config)
+    epochs = [traffic.epoch(epoch).per_rank() or [(0, 0)] * parts for epoch in range(EPOCHS)]
+    return [[epoch[rank] for epoch in epochs] for rank in range(parts)]
+
+
+def configs(options: list[dict[str, Any]]) -> list[TrainConfig]:
+    return [dataclasses.replace(BASE, **each) for each in options]
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize(
+    ("kind", "method", "parts"),
+    [("single", "metis", 2), ("idle", "random", 3), ("directed", "metis", 4), ("apart", "random", 3)],
+)
+def test_the_planner_counts_every_byte(
+    kind: str, method: str, parts: int, parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    folder = parts_folder(kind, parts, method)
+    tried = configs(COMBINATIONS)
+    ranks = run_ranks(sent_bytes, parts, tmp_path, folder, tried, timeout_s=120)
+    sent = {}
+    for place, config in enumerate(tried):
+        sent[place] = [rank[place] for rank in ranks]
+        assert sent[place] == counted(folder, parts, config), COMBINATIONS[place]
+    assert len({str(found) for found in sent.values()}) > len(tried) - 4, "the combinations differ too little"
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"prune": False}, {"first_epoch": "exact"}, {"pipeline": False}]
+)
+def test_another_plan_is_noticed(
+    change: Mapping[str, Any], parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    options = {"sampling_rate": 0.3, "halo_cache": True, "first_epoch": "zeros", "pipeline": True}
+    config = dataclasses.replace(BASE, **options, draw_per_layer=True)
+    folder = parts_folder("idle", 3)
+    sent = [rank[0] for rank in run_ranks(sent_bytes, 3, tmp_path, folder, [config])]
+    assert sent == counted(folder, 3, config)
+    assert sent != counted(folder, 3, dataclasses.replace(config, **change))
+
+
+def test_one_worker_sends_nothing(parts_folder: PartsFolder) -> None:
+    assert Traffic([open_part(parts_folder("single", 1), 0)], BASE).epoch(0).sent_bytes == 0
