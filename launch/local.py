@@ -89,9 +89,13 @@ def _explained(failed: dict[int, int], outcomes: list[Outcome], run_dir: Path | 
             name = signal.Signals(-status).name
             return WorkerFailure(f"rank {rank} of the workers was killed by {name}{_way_on(run_dir)}")
     causes = [outcome for outcome in outcomes if outcome.kind != "done"]
-    if not causes:
-        rank, status = min(failed.items())
-        return WorkerFailure(f"rank {rank} ended with status {status} and said nothing{_way_on(run_dir)}")
+    if not causes or causes[0].kind == "consequence":
+        silent = set(failed) - {outcome.rank for outcome in causes}
+        for rank in sorted(silent, key=lambda rank: (failed[rank] == -signal.SIGTERM, rank)):
+            if failed[rank] != -signal.SIGTERM or not causes:
+                return WorkerFailure(
+                    f"rank {rank} ended with status {failed[rank]} and said nothing{_way_on(run_dir)}"
+                )
     first = causes[0]
     if first.kind == "mistake":
         return ValueError(first.message)
