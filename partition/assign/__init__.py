@@ -8,11 +8,17 @@ Shapes:
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from partition.assign.metis import metis
+from partition.assign.given import given_parts
+from partition.assign.metis import metis_parts
 from partition.assign.random import balanced_random
 from partition.assign.recipe import METHODS, OBJECTIVES, Objective, Progress, Recipe
+from partition.assign.refined import refined_parts
+from partition.assign.streaming import coarse_parts, stream_parts
+from partition.csr import undirected
 from partition.graph import Graph
 from partition.refine import PartOf
 
@@ -26,11 +32,26 @@ def assign(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
         )
     if recipe.parts == 1:
         return np.zeros(graph.num_nodes, np.int32)
+    return every_part_filled(_assigned(graph, recipe, progress), graph, recipe.parts)
+
+
+def _assigned(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
     if recipe.kind == "random":
-        part_of = balanced_random(graph.num_nodes, recipe.parts, recipe.seed)
-    else:
-        part_of = metis(graph, recipe, progress)
-    return every_part_filled(part_of, graph, recipe.parts)
+        return balanced_random(graph.num_nodes, recipe.parts, recipe.seed)
+    if recipe.kind == "file":
+        return given_parts(Path(recipe.option).expanduser(), graph.num_nodes, recipe.parts)
+    indptr, indices = graph.indptr, graph.indices
+    if graph.directed:
+        indptr, indices = undirected(indptr, indices)
+    if indices.size == 0:
+        return (np.arange(graph.num_nodes) * recipe.parts // graph.num_nodes).astype(np.int32)
+    if recipe.kind == "metis":
+        return metis_parts(graph, indptr, indices, recipe, progress)
+    if graph.num_nodes > np.iinfo(np.int32).max:
+        raise ValueError(f"--method {recipe.method}: {graph.num_nodes:,} nodes; at most {2**31 - 1:,} fit")
+    method = stream_parts if recipe.kind == "streaming" else coarse_parts
+    start = method(indptr, indices.astype(np.int32, copy=False), recipe, progress)
+    return refined_parts(graph, indptr, indices, [start], recipe, progress)
 
 
 def every_part_filled(part_of: PartOf, graph: Graph, parts: int) -> PartOf:

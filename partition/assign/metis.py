@@ -16,16 +16,15 @@ import numpy as np
 import pymetis
 
 from partition.assign.recipe import Progress, Recipe
-from partition.csr import Int64Array, IntArray, undirected
+from partition.assign.refined import refined_parts
+from partition.csr import Int64Array, IntArray
 from partition.graph import TRAIN, Graph
-from partition.refine import PartOf, load_weights, new_state, obstacle, refine
-from partition.refine.state import State
+from partition.refine import PartOf, obstacle
 from partition.volume import cut_arcs, total_volume
 
 OBJECTIVE_CODES = {"cut": 0, "volume": 1}
 LARGE_ARCS = 4_000_000
 SMALL_STARTS, LARGE_STARTS = 8, 2
-KICKS, KICKED_ARCS = 10, 100_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,19 +41,26 @@ class Kind:
         return "nodes" if self.weights is None else "work"
 
 
-def metis(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
-    """Part of every node, int32 [N]; parts may be empty where METIS cannot fill them."""
-    indptr, indices = (
-        undirected(graph.indptr, graph.indices) if graph.directed else (graph.indptr, graph.indices)
-    )
-    if indices.size == 0:
-        return (np.arange(graph.num_nodes) * recipe.parts // graph.num_nodes).astype(np.int32)
+def metis_parts(
+    graph: Graph, indptr: Int64Array, indices: IntArray, recipe: Recipe, progress: Progress
+) -> PartOf:
+    """Part of every node, int32 [N], from the symmetric CSR; METIS may leave a part empty."""
     hindrance = obstacle(graph.num_nodes, indices.size, recipe.parts) if recipe.refine else "off"
     if recipe.objective == "cut" or hindrance:
         if hindrance not in ("", "off"):
             progress(f"no refinement: {hindrance}")
         return _lowest(graph, indptr, indices, recipe, progress)
-    return _refined(graph, indptr, indices, recipe, progress)
+    small = indices.size < LARGE_ARCS
+    work = work_weights(graph, indptr, recipe)
+    kinds = [Kind("cut", None), Kind("cut", work)]
+    if small:
+        kinds += [Kind("volume", None), Kind("volume", work)]
+    most = recipe.starts or (SMALL_STARTS if small else LARGE_STARTS)
+    starts = list(_starts(indptr, indices, recipe, kinds, most, progress))
+    plain = sum(kind.weights is None for kind, _ in starts)
+    return refined_parts(
+        graph, indptr, indices, [part_of for _, part_of in starts], recipe, progress, plain=plain
+    )
 
 
 def metis_csr(
@@ -93,12 +99,13 @@ def work_weights(graph: Graph, indptr: Int64Array, recipe: Recipe) -> Int64Array
 
 
 def _starts(
-    indptr: Int64Array, indices: IntArray, recipe: Recipe, kinds: list[Kind], most: int
+    indptr: Int64Array, indices: IntArray, recipe: Recipe, kinds: list[Kind], most: int, progress: Progress
 ) -> Iterator[tuple[Kind, PartOf]]:
     """METIS with each kind in turn and ever new seeds, `most` times; those without weights come first."""
     wide = indices.astype(np.int64, copy=False)
     turns = itertools.islice(((number, kind) for number in itertools.count() for kind in kinds), most)
-    for number, kind in sorted(turns, key=lambda turn: turn[1].weights is not None):
+    for done, (number, kind) in enumerate(sorted(turns, key=lambda turn: turn[1].weights is not None)):
+        progress(f"METIS run {done + 1} of {most}: objective {kind.objective}, even {kind.evens}")
         yield (
             kind,
             metis_csr(
@@ -120,45 +127,12 @@ def _lowest(
     objectives = ("cut",) if recipe.objective == "cut" else ("cut", "volume")
     kinds = [Kind(objective, None) for objective in objectives]
     lowest, best = None, np.zeros(0, np.int32)
-    for kind, part_of in _starts(indptr, indices, recipe, kinds, max(1, recipe.starts) * len(kinds)):
+    for kind, part_of in _starts(
+        indptr, indices, recipe, kinds, max(1, recipe.starts) * len(kinds), progress
+    ):
         cut = recipe.objective == "cut"
         cost = cut_arcs(graph, part_of) if cut else total_volume(graph, part_of, recipe.parts)
         progress(f"METIS ({kind.objective}): {cost:,} {'arcs cut' if cut else 'rows sent'}")
         if lowest is None or cost < lowest:
             lowest, best = cost, part_of
     return best
-
-
-def _refined(
-    graph: Graph, indptr: Int64Array, indices: IntArray, recipe: Recipe, progress: Progress
-) -> PartOf:
-    """The best of several starts after refinement."""
-    small = indices.size < LARGE_ARCS
-    work = work_weights(graph, indptr, recipe)
-    kinds = [Kind("cut", None), Kind("cut", work)]
-    if small:
-        kinds += [Kind("volume", None), Kind("volume", work)]
-    loads, narrow = load_weights(indptr, graph.split), indices.astype(np.int32, copy=False)
-
-    def state_of(part_of: PartOf) -> State:
-        return new_state(indptr, narrow, loads, part_of, recipe.parts, recipe.aims)
-
-    most = recipe.starts or (SMALL_STARTS if small else LARGE_STARTS)
-    starts = []
-    for kind, part_of in _starts(indptr, indices, recipe, kinds, most):
-        starts.append((kind, part_of, state_of(part_of).volume))
-        progress(f"METIS ({kind.objective}, even {kind.evens}): {starts[-1][2]:,} rows sent")
-    reference = min(volume for kind, _, volume in starts if kind.weights is None)
-    best = None
-    for _, part_of, _ in starts:
-        found = refine(state_of(part_of), reference=reference, aims=recipe.aims, seed=recipe.seed)
-        if best is None or found.merit < best.merit:
-            best = found
-    assert best is not None
-    if kicks := (KICKS if indices.size < KICKED_ARCS else 0):
-        best = refine(
-            state_of(best.part_of), reference=reference, aims=recipe.aims, seed=recipe.seed, kicks=kicks
-        )
-    shares = ", ".join(f"{name} {share:.3f}" for name, share in best.worst_over_mean.items())
-    progress(f"refined: {reference:,} -> {best.volume:,} rows sent; worst over mean: {shares}")
-    return best.part_of

@@ -21,7 +21,7 @@ Progress = Callable[[str], None]
 
 METHODS = ("metis", "random", "streaming", "coarse", "file")
 OBJECTIVES = ("volume", "cut")
-SCORES = ("fennel", "ldg")
+SCORES = ("ldg", "fennel")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Recipe:
     parts: int
     """Parts to make."""
     method: str = "metis"
-    """metis, random, streaming[:fennel|:ldg], coarse or file:ASSIGNMENT.npy."""
+    """metis, random, streaming[:ldg|:fennel], coarse or file:ASSIGNMENT.npy."""
     objective: Objective = "volume"
     """What METIS lowers: volume (rows sent per layer; refined afterwards) or cut (edges between parts)."""
     seed: int = 0

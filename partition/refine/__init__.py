@@ -11,6 +11,8 @@ and of the states on its way the one with the least
 
     volume / reference + balance * sum over m of the worst part's excess over cap[m]
 
+(rows sent and received in means of the reference, so that lowering the mean is not counted as an excess)
+
 is kept, among those whose volume is at most (1 + slack) times the reference.
 
 Volume counts each node once per part that reads it, which METIS's cut objective does not see, and its
@@ -116,7 +118,9 @@ def measured(state: State, reference: int, aims: Aims) -> Refined:
     """`state` as it stands."""
     worst = state.worst_over_mean()
     allowed = state.volume <= (1 + aims.slack) * reference
-    merit = state.volume / max(1, reference) + aims.balance * float(np.maximum(0.0, worst - state.cap).sum())
+    share = state.volume / max(1, reference)
+    excess = np.maximum(0.0, worst - state.cap) * ([1.0] * state.kinds + [share, share])
+    merit = share + aims.balance * float(excess.sum())
     shares = dict(zip(LOADS, worst.tolist(), strict=True))
     return Refined(state.part_of.copy(), state.volume, merit if allowed else np.inf, shares)
 

@@ -13,7 +13,8 @@
 
 Options of every kind but synthetic: `directed=true` keeps arcs as they are (default: symmetrised),
 `features=degree` and `features=random:64` make node features where there are none (or instead of
-those there are), `split_seed=0` seeds the 60/20/20 split of a source without one.
+those there are), `split_seed=0` seeds the 60/20/20 split of a source without one,
+`scratch=FOLDER` keeps the adjacency in a file there, memory-mapped, instead of in memory.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import dataclasses
 import difflib
 import importlib
 import re
+from pathlib import Path
 from typing import Protocol, cast
 
 from partition.graph import Graph
@@ -62,6 +64,10 @@ class SourceSpec:
         if text not in ("true", "false"):
             raise ValueError(f"{self.text}: {key}={self.options[key]} is neither true nor false")
         return text == "true"
+
+    def folder(self, key: str) -> Path | None:
+        """Option that names a folder."""
+        return Path(self.options[key]).expanduser() if key in self.options else None
 
     def _number(self, key: str, kind: type[int] | type[float], default: float, what: str) -> float:
         try:

@@ -43,7 +43,7 @@ SPARSE_KEYS = ("feat_data", "feat_indices", "feat_indptr", "feat_shape")
 
 def load(spec: SourceSpec) -> Graph:
     """Graph of an archive."""
-    spec.only("directed", "features", "label", "split_seed")
+    spec.only("directed", "features", "label", "split_seed", "scratch")
     if not spec.target:
         raise ValueError(f"{spec.text}: no file named; write npz:FILE.npz")
     path = pathlib.Path(spec.target).expanduser()
@@ -68,7 +68,9 @@ def _graph(spec: SourceSpec, name: str, arrays: Mapping[str, npt.NDArray[Any]]) 
     num_nodes = labels.shape[0]
     arcs = checked_arcs(name, _needed(name, arrays, "edge_index"), num_nodes)
     directed = spec.flag("directed")
-    indptr, indices = csr_from_arcs(arcs[0], arcs[1], num_nodes, symmetrise=not directed)
+    indptr, indices = csr_from_arcs(
+        arcs[0], arcs[1], num_nodes, symmetrise=not directed, scratch=spec.folder("scratch")
+    )
     del arcs
     labelled = _labelled(spec, name, arrays, labels, task)
     split, notes = _split(spec, name, arrays, labelled)

@@ -19,7 +19,7 @@ from partition.graph import Graph
 from partition.store import Part
 from tests.partition.graphs import arc_set, graphs, put_together, random_arcs, random_graph, read_parts
 
-METHODS = ("metis", "random")
+METHODS = ("metis", "random", "streaming")
 
 
 @contextmanager

@@ -1,0 +1,54 @@
+"""The best of several assignments after refinement."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from partition.assign.recipe import Progress, Recipe
+from partition.csr import Int64Array, IntArray
+from partition.graph import Graph
+from partition.refine import PartOf, Refined, load_weights, new_state, obstacle, refine
+from partition.refine.state import State
+
+KICKS, KICKED_ARCS = 10, 100_000
+
+
+def refined_parts(
+    graph: Graph,
+    indptr: Int64Array,
+    indices: IntArray,
+    starts: list[PartOf],
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    plain: int = 0,
+) -> PartOf:
+    """The refined start of the highest merit; the first start itself where refinement is off or impossible.
+
+    Volume is measured against the lowest of the first `plain` starts (0 = of all): none above (1 + slack)
+    times that is ever returned. `indptr`, `indices` are the symmetric CSR of `graph`.
+    """
+    hindrance = obstacle(graph.num_nodes, indices.size, recipe.parts)
+    if not recipe.refine or hindrance:
+        if hindrance:
+            progress(f"no refinement: {hindrance}")
+        return starts[0]
+    weights, narrow = load_weights(indptr, graph.split), indices.astype(np.int32, copy=False)
+
+    def state_of(part_of: PartOf) -> State:
+        return new_state(indptr, narrow, weights, part_of, recipe.parts, recipe.aims)
+
+    reference = min(state_of(part_of).volume for part_of in starts[: plain or None])
+    best: Refined | None = None
+    for part_of in starts:
+        found = refine(state_of(part_of), reference=reference, aims=recipe.aims, seed=recipe.seed)
+        if best is None or found.merit < best.merit:
+            best = found
+    assert best is not None
+    if indices.size < KICKED_ARCS:
+        best = refine(
+            state_of(best.part_of), reference=reference, aims=recipe.aims, seed=recipe.seed, kicks=KICKS
+        )
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in best.worst_over_mean.items())
+    progress(f"refined: {reference:,} -> {best.volume:,} rows sent; worst over mean: {shares}")
+    return best.part_of
