@@ -216,8 +216,8 @@ def main() -> None:
         claim="Epoch time of two workers over a link of limited bandwidth, settings interleaved.",
         body="\n\n".join(sections),
         raw=results,
-        does_not_show="latency of real networks, more than two machines, and nccl. p=0 sends no rows (gradients of "
-        "weights are still reduced) and stands for the epoch without communication.",
+        does_not_show="latency of real networks, more than two machines, nccl. p=0 sends no rows (gradients "
+        "of weights are still reduced) and stands for the epoch without communication.",
         figure=plot(results),
         before=before,
     )

@@ -61,12 +61,22 @@ def _train(world: World, part: Part, config: TrainConfig) -> dict[str, Any]:
     return {**summary, "curve": scores, "run_s": time.perf_counter() - start}
 
 
+def _next(jobs: Any, parent: int) -> Job | None:
+    """The next job; None when there is none any more, or nobody to give one."""
+    while os.getppid() == parent:
+        try:
+            return jobs.get(timeout=2.0)
+        except queue.Empty:
+            continue
+    return None
+
+
 def _work(rank: int, size: int, rendezvous: str, jobs: Any, answers: Any) -> None:
-    os.nice(int(os.environ.get("BNSGCN_BENCH_NICE", "0")))
+    parent = os.getppid()
     torch.set_num_threads(1)
     world = World.join(rendezvous, rank=rank, size=size, timeout_s=JOB_TIMEOUT_S)
     opened: dict[str, Part] = {}
-    while (job := jobs.get()) is not None:
+    while (job := _next(jobs, parent)) is not None:
         try:
             if job.parts_dir not in opened:
                 opened = {job.parts_dir: open_part(job.parts_dir, rank, verify=False)}
