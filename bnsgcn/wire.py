@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.config import WireDtype
-from bnsgcn.kernels import Kernels
+from bnsgcn.kernels import Kernels, memory
 
 _CASTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,7 +45,7 @@ class Wire:
         """An empty tensor that `rows` packed rows of `features` numbers of like.dtype fit into."""
         if self.dtype == "int8":
             return torch.empty(rows, features + 4, dtype=torch.uint8, device=like.device)
-        return torch.empty(rows, features, dtype=_CASTS.get(self.dtype) or like.dtype, device=like.device)
+        return memory.empty((rows, features), like.new_empty(0, dtype=_CASTS.get(self.dtype) or like.dtype))
 
     def unpack(self, received: Tensor, dtype: torch.dtype) -> Tensor:
         """The inverse of `pack`: rows [S, F] of `dtype`."""

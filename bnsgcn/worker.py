@@ -18,7 +18,7 @@ from bnsgcn.checkpoint import Checkpoints
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World, local_size
 from bnsgcn.evaluate import Scores
-from bnsgcn.kernels.memory import keep_freed_memory
+from bnsgcn.kernels.memory import prefer_large_pages
 from bnsgcn.nn import GNN
 from bnsgcn.record import Listener, RunFolder
 from bnsgcn.trainer import Trainer
@@ -34,7 +34,7 @@ def build_model(manifest: Manifest, config: TrainConfig) -> torch.nn.Module:
 
 def prepare_process(threads: int) -> None:
     """Set this worker's compute threads (0 = cores / workers of this machine) and how it keeps memory."""
-    keep_freed_memory()
+    prefer_large_pages()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads or max(1, cores // local_size()))
 

@@ -7,6 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from bnsgcn.kernels import memory
 from bnsgcn.kernels.csr import Csr, id_dtype
 from bnsgcn.kernels.native_call import (
     IDS,
@@ -44,7 +45,7 @@ class CompiledBlocks(NativeKernels):
         if not (_summable(x, out) and on_cpu(csr.indptr)):
             return super().sum_rows(csr, x, row_scale=row_scale, col_scale=col_scale, out=out)
         x = x if x.stride(1) == 1 else x.contiguous()
-        result = x.new_empty(csr.num_rows, x.shape[1]) if out is None else out
+        result = memory.empty((csr.num_rows, x.shape[1]), x) if out is None else out
         scales = matching(row_scale, x), matching(col_scale, x)
         task = SumTask(
             *(address(csr.indptr), address(csr.indices), csr.num_rows, csr.num_arcs),
@@ -59,7 +60,7 @@ class CompiledBlocks(NativeKernels):
         if x.dtype not in REALS or not on_cpu(x):
             return super().row_max(csr, x)
         x = x.contiguous()
-        result = x.new_empty(csr.num_rows, x.shape[1])
+        result = memory.empty((csr.num_rows, x.shape[1]), x)
         block = address(csr.indptr), address(csr.indices), int64(csr.num_rows)
         self._call(
             f"row_max_{_kind(csr, x)}", *block, address(x), int64(x.shape[1]), address(result), threads()
@@ -74,7 +75,7 @@ class CompiledBlocks(NativeKernels):
             return super().attention_sum(csr, score_dst, score_src, x, shift, slope)
         given = [tensor.contiguous() for tensor in (score_dst, score_src, x, shift)]
         _, heads, width = x.shape
-        total, weight = x.new_empty(csr.num_rows, heads, width), x.new_empty(csr.num_rows, heads)
+        total, weight = memory.empty((csr.num_rows, heads, width), x), x.new_empty(csr.num_rows, heads)
         task = attention_task(
             x.dtype,
             **{"indptr": csr.indptr, "indices": csr.indices, "num_rows": csr.num_rows},
@@ -105,7 +106,7 @@ class CompiledBlocks(NativeKernels):
         score_dst, score_src, x = score_dst.contiguous(), score_src.contiguous(), x.contiguous()
         shift, grad_sum, grad_weight = shift.contiguous(), grad_sum.contiguous(), grad_weight.contiguous()
         grad_dst, grad_src = torch.empty_like(score_dst), torch.empty_like(score_src)
-        grad_x = torch.empty_like(x)
+        grad_x = memory.empty(tuple(x.shape), x)
         common = {
             "heads": x.shape[1],
             "width": x.shape[2],

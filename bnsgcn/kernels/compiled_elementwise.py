@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 
-import torch
 from torch import Tensor
 
-from bnsgcn.kernels import random
+from bnsgcn.kernels import memory, random
 from bnsgcn.kernels.native_call import (
     C_REALS,
     REALS,
@@ -45,7 +44,7 @@ class CompiledElementwise(NativeKernels):
         self, x: Tensor, node_ids: Tensor, key: int, p: float, relu: bool, out: Tensor | None
     ) -> Tensor:
         x, node_ids = x.contiguous(), row_ids(node_ids, x.shape[0])
-        result = torch.empty_like(x) if out is None else out
+        result = memory.empty(tuple(x.shape), x) if out is None else out
         levels = random.keep_levels(p)
         given = (
             address(x),
@@ -66,7 +65,7 @@ class CompiledElementwise(NativeKernels):
         if not dense(grad, out) or output.dtype != grad.dtype:
             return super().relu_dropout_backward(grad, output, p, out=out)
         grad, output = grad.contiguous(), output.contiguous()
-        result = torch.empty_like(grad) if out is None else out
+        result = memory.empty(tuple(grad.shape), grad) if out is None else out
         scale = C_REALS[grad.dtype](random.LEVELS / random.keep_levels(p))
         given = address(grad), address(output), address(result), int64(grad.numel())
         self._call(f"relu_dropout_backward_{REALS[grad.dtype]}", *given, scale, threads())
@@ -90,7 +89,7 @@ class CompiledElementwise(NativeKernels):
             return super().norm_relu_dropout(x, weight, bias, eps, node_ids, key, p, relu=relu, out=out)
         x, node_ids = x.contiguous(), row_ids(node_ids, x.shape[0])
         weight, bias = matching(weight, x), matching(bias, x)
-        result = torch.empty_like(x) if out is None else out
+        result = memory.empty(tuple(x.shape), x) if out is None else out
         mean, rstd = x.new_empty(x.shape[0]), x.new_empty(x.shape[0])
         made = {"out": result, "mean": mean, "rstd": rstd}
         task = norm_task(x, (node_ids, key, p), **made, weight=weight, bias=bias, eps=eps, relu=int(relu))
@@ -119,7 +118,7 @@ class CompiledElementwise(NativeKernels):
             )
         grad, x, node_ids = grad.contiguous(), x.contiguous(), row_ids(node_ids, x.shape[0])
         weight, bias = matching(weight, x), matching(bias, x)
-        result = torch.empty_like(x) if out is None else out
+        result = memory.empty(tuple(x.shape), x) if out is None else out
         chunks = max(1, self._call(f"norm_chunks_{REALS[x.dtype]}", int64(x.shape[0]), returns=int64))
         sums = [None if given is None else x.new_zeros(chunks, x.shape[1]) for given in (weight, bias)]
         given = {"grad": grad, "mean": mean, "rstd": rstd, "weight": weight, "bias": bias}

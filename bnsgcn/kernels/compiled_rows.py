@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bnsgcn.kernels import memory
 from bnsgcn.kernels.native_call import NativeKernels, address, int64, matching, on_cpu, row_index, threads
 
 _GATHERS = {
@@ -27,7 +28,7 @@ class CompiledRows(NativeKernels):
         self, x: Tensor, index: Tensor, *, scale: Tensor | None = None, out: Tensor | None = None
     ) -> Tensor:
         """See Kernels.gather_rows."""
-        result = x.new_empty(index.numel(), x.shape[1]) if out is None else out
+        result = memory.empty((index.numel(), x.shape[1]), x) if out is None else out
         name = _GATHERS.get((x.dtype, result.dtype))
         if name is None or not on_cpu(x, result) or not result.is_contiguous() or x.stride(1) != 1:
             return super().gather_rows(x, index, scale=scale, out=out)

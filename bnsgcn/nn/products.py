@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnsgcn.kernels import Kernels
+from bnsgcn.kernels import Kernels, memory
 
 _PIECE_ENTRIES = 1 << 19
 
@@ -56,7 +56,7 @@ class _SumOfProducts(torch.autograd.Function):
         ctx.save_for_backward(*flat)
         ctx.precision, ctx.masks = precision, masks
         xs, weights = flat[0::2], flat[1::2]
-        out = xs[0].new_empty(xs[0].shape[0], weights[0].shape[0])
+        out = memory.empty((xs[0].shape[0], weights[0].shape[0]), xs[0])
         factors = [weight.t().to(precision or weight.dtype) for weight in weights]
         for rows in _pieces(xs, masks, precision):
             piece = out[rows]
@@ -69,7 +69,9 @@ class _SumOfProducts(torch.autograd.Function):
         g = gradients[0].contiguous()
         flat, masks, precision = ctx.saved_tensors, ctx.masks, ctx.precision
         xs, weights, needs = flat[0::2], flat[1::2], ctx.needs_input_grad
-        grad_x = [torch.empty_like(x) if needs[3 + 2 * term] else None for term, x in enumerate(xs)]
+        grad_x = [
+            memory.empty(tuple(x.shape), x) if needs[3 + 2 * term] else None for term, x in enumerate(xs)
+        ]
         grad_w = [torch.zeros_like(w) if needs[4 + 2 * term] else None for term, w in enumerate(weights)]
         factors = [weight.to(precision or weight.dtype) for weight in weights]
         for rows in _pieces(xs, masks, precision):
