@@ -85,7 +85,7 @@ SETUPS: dict[str, Setup] = {
         published="none: made for this project",
     ),
     "blogcatalog": Setup(config=_sage(epochs=120), columns=128, featureless=True),
-    "eukloc": Setup(config=_sage()),
+    "eukloc": Setup(config=_sage(dropout=0.0, epochs=200)),
     "deezer-hu": Setup(config=_sage(), columns=128, featureless=True),
 }
 
