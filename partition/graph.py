@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.csr import BoolArray, Int64Array, IntArray, csr_from_arcs
+from partition.csr import Int64Array, IntArray, csr_from_arcs
+from partition.labels import (
+    NONE,
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    VAL,
+    Task,
+    as_labels,
+    count_classes,
+    labelled_split,
+    seeded_split,
+)
 
-Task = Literal["single", "multi"]
 Features = Any  # float32 [N, F]: ndarray, memmap or scipy CSR matrix (scipy has no stubs)
-
-NONE, TRAIN, VAL, TEST = 0, 1, 2, 3
-SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,6 +56,8 @@ class Graph:
     source: str = ""
     notes: tuple[str, ...] = ()
     """What was decided while reading and should be said aloud."""
+    part_of: npt.NDArray[np.int32] | None = None
+    """int32 [N]: the part of each node, where the source came cut already (`--method source`)."""
 
     def __post_init__(self) -> None:
         assert self.indptr.dtype == np.int64
@@ -112,6 +122,7 @@ class Graph:
         source: str = "",
         notes: tuple[str, ...] = (),
         split_seed: int = 0,
+        part_of: npt.NDArray[np.int32] | None = None,
     ) -> Graph:
         """Graph of arcs `edge_index` [2, E] (source row, target row), in memory.
 
@@ -142,7 +153,34 @@ class Graph:
             name=name,
             source=source,
             notes=notes,
+            part_of=part_of,
         )
+
+    @classmethod
+    def from_dgl(cls, graph: Any, **options: Any) -> Graph:
+        """Graph of a homogeneous DGLGraph; options as `partition.interchange.from_dgl`."""
+        from partition import interchange
+
+        return interchange.from_dgl(graph, **options)
+
+    @classmethod
+    def from_pyg(cls, data: Any, **options: Any) -> Graph:
+        """Graph of a homogeneous PyG Data; options as `partition.interchange.from_pyg`."""
+        from partition import interchange
+
+        return interchange.from_pyg(data, **options)
+
+    def to_dgl(self) -> Any:
+        """A DGLGraph with `feat`, `label`, `train_mask`, `val_mask`, `test_mask`."""
+        from partition import interchange
+
+        return interchange.to_dgl(self)
+
+    def to_pyg(self) -> Any:
+        """A PyG Data with `x`, `y`, `edge_index` and the three masks."""
+        from partition import interchange
+
+        return interchange.to_pyg(self)
 
 
 def checked_arcs(name: str, edge_index: npt.NDArray[Any], num_nodes: int) -> IntArray:
@@ -171,87 +209,6 @@ def as_features(features: Features) -> Features:
         return matrix if matrix.dtype == np.float32 else matrix.astype(np.float32)
     array = features if isinstance(features, np.ndarray) else np.asarray(features)
     return array if array.dtype == np.float32 else array.astype(np.float32)
-
-
-def as_labels(name: str, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Task]:
-    """(int64 [N], "single") or (uint8 [N, C], "multi"); NaN class ids become -1."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2:
-        if not np.isin(labels, (0, 1)).all():
-            row = int(np.flatnonzero(~np.isin(labels, (0, 1)).all(axis=1))[0])
-            raise ValueError(f"{name}: multi-hot label row {row} has an entry that is neither 0 nor 1")
-        return np.ascontiguousarray(labels, dtype=np.uint8), "multi"
-    if labels.ndim != 1:
-        raise ValueError(f"{name}: label has shape {labels.shape}; expected [N] or multi-hot [N, C]")
-    if np.issubdtype(labels.dtype, np.floating):
-        labels = np.where(np.isnan(labels), -1, labels)
-        if (labels != np.floor(labels)).any():
-            row = int(np.flatnonzero(labels != np.floor(labels))[0])
-            raise ValueError(
-                f"{name}: label {labels[row]} of node {row} is no class id; expected whole numbers"
-            )
-    return np.ascontiguousarray(labels, dtype=np.int64), "single"
-
-
-def count_classes(name: str, labels: npt.NDArray[Any], task: Task) -> int:
-    """Classes seen (single) or label columns (multi); ValueError for more classes than nodes."""
-    if task == "multi":
-        return int(labels.shape[1])
-    highest = int(labels.max(initial=0))
-    if highest >= labels.size:
-        node = int(np.flatnonzero(labels == highest)[0])
-        raise ValueError(
-            f"{name}: label {highest} of node {node} is out of range: {highest + 1} classes for "
-            f"{labels.size} nodes; class ids count from 0 without large gaps, and -1 means unlabelled"
-        )
-    return highest + 1
-
-
-def seeded_split(labelled: BoolArray, seed: int) -> tuple[npt.NDArray[np.uint8], str]:
-    """60/20/20 of the labelled nodes, and the sentence that says so."""
-    nodes = np.random.default_rng([seed, 0x5B11]).permutation(np.flatnonzero(labelled))
-    split = np.zeros(labelled.size, np.uint8)
-    train, val = (nodes.size * 6 + 5) // 10, (nodes.size * 8 + 5) // 10
-    split[nodes[:train]], split[nodes[train:val]], split[nodes[val:]] = TRAIN, VAL, TEST
-    return split, f"no split in the source: {nodes.size} labelled nodes split 60/20/20 with seed {seed}"
-
-
-def split_from_indices(
-    name: str, num_nodes: int, train: npt.ArrayLike, val: npt.ArrayLike, test: npt.ArrayLike
-) -> npt.NDArray[np.uint8]:
-    """uint8 [N] from three lists of node ids; ValueError for an empty, overlapping or wrong list."""
-    split = np.zeros(num_nodes, np.uint8)
-    for code, listed in ((TRAIN, train), (VAL, val), (TEST, test)):
-        nodes = np.asarray(listed)
-        part = SPLIT_NAMES[code]
-        if nodes.dtype == np.bool_:
-            nodes = np.flatnonzero(nodes)
-        nodes = nodes.reshape(-1)
-        if nodes.size == 0:
-            raise ValueError(
-                f"{name}: {part}_idx is empty (0 of {num_nodes} nodes); give each of train_idx, val_idx and "
-                "test_idx at least one node, or leave all three out for a seeded 60/20/20 split"
-            )
-        if nodes.min() < 0 or nodes.max() >= num_nodes:
-            wrong = int(nodes.min() if nodes.min() < 0 else nodes.max())
-            raise ValueError(f"{name}: {part}_idx names node {wrong}, but there are {num_nodes} nodes")
-        taken = split[nodes]
-        if ((taken != NONE) & (taken != code)).any():
-            at = int(np.flatnonzero((taken != NONE) & (taken != code))[0])
-            raise ValueError(
-                f"{name}: node {int(nodes[at])} is in {SPLIT_NAMES[int(taken[at])]}_idx and in {part}_idx; "
-                "a node belongs to one split"
-            )
-        split[nodes] = code
-    return split
-
-
-def labelled_split(split: npt.NDArray[np.uint8], labelled: BoolArray) -> tuple[npt.NDArray[np.uint8], int]:
-    """`split` without the unlabelled nodes, and how many those were."""
-    lost = (split != NONE) & ~labelled
-    count = int(lost.sum())
-    return (np.where(lost, NONE, split).astype(np.uint8), count) if count else (split, 0)
 
 
 def _check_features(name: str, features: Features, num_nodes: int) -> None:
@@ -311,3 +268,17 @@ def _check_split(graph: Graph) -> None:
                 f"{graph.name}: the {part} split is empty (0 of {graph.num_nodes} nodes); training, choosing "
                 "and scoring need at least one labelled node each"
             )
+
+
+__all__ = [
+    "NONE",
+    "SPLIT_NAMES",
+    "TEST",
+    "TRAIN",
+    "VAL",
+    "Features",
+    "Graph",
+    "Task",
+    "as_features",
+    "checked_arcs",
+]

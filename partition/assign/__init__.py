@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partition.assign.given import given_parts
+from partition.assign.given import checked_parts, given_parts
 from partition.assign.metis import metis_parts
 from partition.assign.random import balanced_random
 from partition.assign.recipe import METHODS, OBJECTIVES, Objective, Progress, Recipe
@@ -40,6 +40,10 @@ def _assigned(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
         return balanced_random(graph.num_nodes, recipe.parts, recipe.seed)
     if recipe.kind == "file":
         return given_parts(Path(recipe.option).expanduser(), graph.num_nodes, recipe.parts)
+    if recipe.kind == "source":
+        if graph.part_of is None:
+            raise ValueError(f"--method source: {graph.name} did not come in parts; use --method metis")
+        return checked_parts(graph.source or graph.name, graph.part_of, graph.num_nodes, recipe.parts)
     indptr, indices = graph.indptr, graph.indices
     if graph.directed:
         indptr, indices = undirected(indptr, indices)

@@ -5,6 +5,7 @@ random                    balanced, seeded: the control
 streaming[:ldg|:fennel]   one pass over the graph, for graphs METIS cannot hold
 coarse                    METIS on a coarsened graph, in the memory of streaming
 file:ASSIGNMENT.npy       one part index per node, made elsewhere
+source                    the parts that the source came in (a folder of DGL parts)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from partition.sources import nearest
 Objective = Literal["volume", "cut"]
 Progress = Callable[[str], None]
 
-METHODS = ("metis", "random", "streaming", "coarse", "file")
+METHODS = ("metis", "random", "streaming", "coarse", "file", "source")
 OBJECTIVES = ("volume", "cut")
 SCORES = ("ldg", "fennel")
 
@@ -79,7 +80,7 @@ class Recipe:
                 f"--method {self.method}: unknown score '{self.option}'{nearest(self.option, SCORES)}; "
                 f"there are: {', '.join(SCORES)}"
             )
-        if self.kind in ("metis", "random", "coarse") and self.option:
+        if self.kind in ("metis", "random", "coarse", "source") and self.option:
             raise ValueError(f"--method {self.method}: {self.kind} takes nothing after ':'")
 
     @property

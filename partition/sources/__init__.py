@@ -109,3 +109,8 @@ def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
     """'; did you mean ...?' or nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error`, shortened, without line breaks."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

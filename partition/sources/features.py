@@ -6,10 +6,13 @@ features=random:64     64 seeded standard normal columns, the same for the same 
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
 from partition.csr import IntArray
+from partition.graph import TRAIN, Graph
 
 DEGREE_COLUMNS = 32
 WAYS_OUT = "features=degree (made from node degrees) or features=random:64 (64 random columns)"
@@ -34,3 +37,12 @@ def degree_features(degree: IntArray) -> npt.NDArray[np.float32]:
     bucket = np.minimum(log2.astype(np.int64), DEGREE_COLUMNS - 2)
     features[np.arange(degree.size), 1 + bucket] = 1.0
     return features
+
+
+def standardised(graph: Graph) -> Graph:
+    """`graph` with each feature at mean 0 and variance 1 over the training nodes (constant ones stay)."""
+    dense = graph.features if isinstance(graph.features, np.ndarray) else graph.features.toarray()
+    train = dense[graph.split == TRAIN].astype(np.float64)
+    deviation = train.std(axis=0)
+    scaled = (dense - train.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    return dataclasses.replace(graph, features=scaled.astype(np.float32))

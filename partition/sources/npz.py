@@ -22,18 +22,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from partition.csr import csr_from_arcs
-from partition.graph import (
-    Features,
-    Graph,
-    as_features,
-    as_labels,
-    checked_arcs,
-    count_classes,
-    labelled_split,
-    seeded_split,
-    split_from_indices,
-)
-from partition.sources import SourceSpec, nearest
+from partition.graph import Features, Graph, as_features, checked_arcs
+from partition.labels import as_labels, count_classes, labelled_split, seeded_split, split_from_indices
+from partition.sources import SourceSpec, nearest, one_line
 from partition.sources.archive import open_archive
 from partition.sources.features import WAYS_OUT, made_features
 
@@ -56,11 +47,6 @@ def load(spec: SourceSpec) -> Graph:
         raise ValueError(
             f"{path}: not a whole NumPy archive ({one_line(error)}); copy or make it again"
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """The message of `error` without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _graph(spec: SourceSpec, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Graph:

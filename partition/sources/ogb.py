@@ -1,0 +1,200 @@
+"""`ogb:NAME`: the raw folder of a node data set of the Open Graph Benchmark, read without the ogb package.
+
+    ROOT/ogbn_arxiv/raw/{edge,node-feat,node-label,num-node-list}.csv.gz           arxiv, products
+    ROOT/ogbn_proteins/raw/{edge,edge-feat,node-label,num-node-list}.csv.gz        proteins
+    ROOT/ogbn_papers100M/raw/{data,node-label}.npz                                 papers100M
+    ROOT/ogbn_*/split/SPLIT/{train,valid,test}.csv.gz
+
+ROOT is `root=FOLDER`, by default `dataset` as in ogb. Where the folder is absent, the archive is fetched
+through the ogb package, without its question whether a newer ogb exists. Arcs are symmetrised. proteins has
+no node features: they are the means of the features of a node's edges, as in the benchmark's own examples.
+
+Leskovec et al., "Open Graph Benchmark", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import importlib
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from partition.csr import csr_from_arcs
+from partition.graph import Features, Graph, as_features, checked_arcs
+from partition.labels import as_labels, labelled_split, split_from_indices
+from partition.sources import SourceSpec, nearest, one_line
+from partition.sources.archive import open_archive
+from partition.sources.features import made_features
+
+DEFAULT_ROOT = "dataset"
+
+
+@dataclasses.dataclass(frozen=True)
+class OgbSet:
+    """What the benchmark says about a data set."""
+
+    split: str
+    classes: int
+    binary: bool = False
+
+
+SETS = {
+    "ogbn-arxiv": OgbSet("time", 40),
+    "ogbn-products": OgbSet("sales_ranking", 47),
+    "ogbn-proteins": OgbSet("species", 112),
+    "ogbn-papers100M": OgbSet("time", 172, binary=True),
+}
+
+
+def load(spec: SourceSpec) -> Graph:
+    """Graph of a data set of `SETS`."""
+    spec.only("root", "directed", "features", "scratch")
+    if spec.target not in SETS:
+        raise ValueError(
+            f"{spec.text}: unknown data set '{spec.target}'{nearest(spec.target, list(SETS))}; "
+            f"there are: {', '.join(SETS)}"
+        )
+    root = spec.folder("root") or Path(DEFAULT_ROOT)
+    folder = root / spec.target.replace("-", "_")
+    if not (folder / "raw").is_dir():
+        _download(spec.target, root, folder)
+    try:
+        return _read(spec, folder, SETS[spec.target])
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{folder}: cannot be read ({one_line(error)}); fetch it again") from error
+
+
+def _read(spec: SourceSpec, folder: Path, known: OgbSet) -> Graph:
+    edge_index, features, labels = (_binary if known.binary else _text)(folder / "raw")
+    label_array, task = as_labels(spec.target, labels)
+    num_nodes = label_array.shape[0]
+    arcs = checked_arcs(spec.target, edge_index, num_nodes)
+    directed = spec.flag("directed")
+    indptr, indices = csr_from_arcs(
+        arcs[0], arcs[1], num_nodes, symmetrise=not directed, scratch=spec.folder("scratch")
+    )
+    labelled = label_array >= 0 if task == "single" else np.ones(num_nodes, np.bool_)
+    split, dropped = labelled_split(_split(folder, known, num_nodes), labelled)
+    if "features" in spec.options:
+        features = made_features(spec.text, spec.options["features"], np.diff(indptr))
+    return Graph(
+        indptr=indptr,
+        indices=indices,
+        features=as_features(features),
+        labels=label_array,
+        split=split,
+        num_classes=known.classes if task == "single" else int(label_array.shape[1]),
+        task=task,
+        directed=directed,
+        name=spec.target,
+        source=spec.text,
+        notes=(f"{dropped} nodes of the split have no label and were left out of it",) if dropped else (),
+    )
+
+
+def _text(raw: Path) -> tuple[npt.NDArray[Any], Features, npt.NDArray[Any]]:
+    """edge_index, features, labels from the csv.gz files."""
+    edge_index = _table(raw / "edge.csv.gz", np.int64).T
+    labels = _table(raw / "node-label.csv.gz", np.float64)
+    stated = int(_table(raw / "num-node-list.csv.gz", np.int64)[0, 0])
+    if stated != labels.shape[0]:
+        raise ValueError(f"{raw}: {labels.shape[0]} labels for {stated} nodes; fetch the folder again")
+    if (raw / "node-feat.csv.gz").is_file():
+        return edge_index, _table(raw / "node-feat.csv.gz", np.float32), labels
+    return edge_index, edge_means(edge_index, _table(raw / "edge-feat.csv.gz", np.float32), stated), labels
+
+
+def _binary(raw: Path) -> tuple[npt.NDArray[Any], Features, npt.NDArray[Any]]:
+    """The same from the npz files, memory-mapped where they are stored uncompressed."""
+    for path in (raw / "data.npz", raw / "node-label.npz"):
+        if not path.is_file():
+            raise ValueError(f"{path}: missing; fetch the folder again")
+    with open_archive(raw / "data.npz") as arrays, open_archive(raw / "node-label.npz") as label_arrays:
+        return arrays["edge_index"], arrays["node_feat"], label_arrays["node_label"]
+
+
+def edge_means(
+    edge_index: npt.NDArray[Any], edge_features: npt.NDArray[np.float32], num_nodes: int
+) -> npt.NDArray[np.float32]:
+    """Mean of the features of a node's edges, either end: float32 [N, columns]; zeros for isolated nodes."""
+    ends = np.concatenate([edge_index[0], edge_index[1]])
+    degree = np.maximum(1, np.bincount(ends, minlength=num_nodes))
+    means = np.empty((num_nodes, edge_features.shape[1]), np.float32)
+    for column in range(edge_features.shape[1]):
+        twice = np.tile(edge_features[:, column], 2)
+        means[:, column] = np.bincount(ends, weights=twice, minlength=num_nodes) / degree
+    return means
+
+
+def _split(folder: Path, known: OgbSet, num_nodes: int) -> npt.NDArray[np.uint8]:
+    lists = folder / "split" / known.split
+    listed = [_table(lists / f"{part}.csv.gz", np.int64)[:, 0] for part in ("train", "valid", "test")]
+    return split_from_indices(folder.name, num_nodes, *listed)
+
+
+def _table(path: Path, dtype: Any) -> npt.NDArray[Any]:
+    """A csv.gz file without header, [rows, columns]."""
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; fetch the folder again")
+    pandas = importlib.import_module("pandas")
+    try:
+        frame = pandas.read_csv(path, compression="gzip", header=None, dtype=dtype)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not a whole csv.gz file ({one_line(error)})") from error
+    table: npt.NDArray[Any] = frame.to_numpy()
+    return table
+
+
+def _download(name: str, root: Path, folder: Path) -> None:
+    wanted = f"{folder / 'raw'}: not there"
+    try:
+        with quiet_ogb() as url_tools:
+            address = _address(name)
+            root.mkdir(parents=True, exist_ok=True)
+            archive = url_tools.download_url(address, str(root), log=False)
+            url_tools.extract_zip(archive, str(root))
+    except (ImportError, OSError) as error:
+        raise ValueError(
+            f"{wanted}, and it cannot be fetched ({one_line(error)}); put the unpacked folder there, "
+            f"or name another with ogb:{name},root=FOLDER"
+        ) from error
+    Path(archive).unlink()
+    unpacked = root / Path(address).stem
+    if unpacked != folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        unpacked.rename(folder)
+
+
+def _address(name: str) -> str:
+    """Where the benchmark keeps the archive, from the table that comes with ogb."""
+    package = importlib.import_module("ogb")
+    table = Path(str(package.__file__)).parent / "nodeproppred" / "master.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.reader(file))
+    column = rows[0].index(name)
+    return next(row[column] for row in rows if row[0] == "url")
+
+
+@contextlib.contextmanager
+def quiet_ogb() -> Iterator[Any]:
+    """ogb's download functions; its import asks the network for a newer ogb unless `outdated` is absent."""
+    absent = object()
+    before = sys.modules.get("outdated", absent)
+    sys.modules["outdated"] = None  # type: ignore[assignment]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield importlib.import_module("ogb.utils.url")
+    finally:
+        if before is absent:
+            del sys.modules["outdated"]
+        else:
+            sys.modules["outdated"] = before  # type: ignore[assignment]
