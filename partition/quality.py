@@ -7,10 +7,13 @@ Shapes:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
 
 from partition.csr import Int64Array
 from partition.graph import TRAIN
@@ -42,6 +45,22 @@ class PartQuality:
     val_nodes: int
     test_nodes: int
     feature_bytes: int
+    components: int
+    """Connected components of the inner arcs."""
+
+    def worker_bytes(self, *, layers: int, hidden: int, features: int, classes: int) -> int:
+        """Rough memory of the worker that trains this part in float32, without the libraries themselves.
+
+        The part itself (features, both blocks and their transposes), and per layer what backward needs: the
+        layer's input, its aggregate and its normalised output for the inner rows, the halo rows as received
+        and their gradient; weights, gradients and both Adam moments.
+        """
+        widths = [features, *([hidden] * (layers - 1)), classes]
+        blocks = 2 * (4 * self.arcs + 16 * self.inner_nodes) + 8 * self.halo_slots
+        held = sum(self.inner_nodes * (into + 2 * out) for into, out in itertools.pairwise(widths))
+        travelling = sum(2 * self.halo_slots * into + self.boundary_rows * into for into in widths[1:-1])
+        weights = sum(8 * into * out for into, out in itertools.pairwise(widths))
+        return self.feature_bytes + blocks + 4 * (held + travelling + weights)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +72,8 @@ class Quality:
     objective: str
     num_nodes: int
     num_arcs: int
+    num_features: int
+    num_classes: int
     parts: int
     edge_cut: int
     """Edges between parts: crossing arcs, halved for an undirected graph."""
@@ -73,6 +94,11 @@ class Quality:
         plain["per_part"] = [dataclasses.asdict(part) for part in self.per_part]
         plain["volume"] = self.volume.tolist()
         return plain
+
+    def worker_bytes(self, *, layers: int = 3, hidden: int = 128) -> list[int]:
+        """Rough memory of each part's worker for a model of that size, [P]; see PartQuality.worker_bytes."""
+        sizes = {"features": self.num_features, "classes": self.num_classes}
+        return [part.worker_bytes(layers=layers, hidden=hidden, **sizes) for part in self.per_part]
 
     def worst_first(self) -> list[PartQuality]:
         """Parts by their largest load relative to the mean: the one that others wait for comes first."""
@@ -99,6 +125,8 @@ def inspect_parts(folder: Path | str) -> Quality:
         objective=manifest.objective,
         num_nodes=manifest.num_nodes,
         num_arcs=manifest.num_arcs,
+        num_features=manifest.num_features,
+        num_classes=manifest.num_classes,
         parts=manifest.parts,
         edge_cut=crossing if manifest.directed else crossing // 2,
         total_volume=total,
@@ -118,7 +146,15 @@ def worst_over_mean(loads: list[int]) -> float:
 def _measure(folder: Path, manifest: Manifest, part: int) -> tuple[PartQuality, Int64Array]:
     arrays = {
         name: read_array(folder, manifest, part, name, verify=False)
-        for name in ("inner_indices", "halo_indices", "halo_splits", "boundary_rows", "features", "split")
+        for name in (
+            "inner_indptr",
+            "inner_indices",
+            "halo_indices",
+            "halo_splits",
+            "boundary_rows",
+            "features",
+            "split",
+        )
     }
     counts = np.bincount(arrays["split"], minlength=4)
     inner_arcs, halo_arcs = arrays["inner_indices"].size, arrays["halo_indices"].size
@@ -137,5 +173,12 @@ def _measure(folder: Path, manifest: Manifest, part: int) -> tuple[PartQuality, 
         val_nodes=int(counts[2]),
         test_nodes=int(counts[3]),
         feature_bytes=int(arrays["features"].nbytes),
+        components=_components(arrays["inner_indptr"], arrays["inner_indices"]),
     )
     return measured, received
+
+
+def _components(indptr: npt.NDArray[Any], indices: npt.NDArray[Any]) -> int:
+    rows = indptr.size - 1
+    matrix = sp.csr_matrix((np.ones(indices.size, np.int8), indices, indptr), shape=(rows, rows))
+    return int(sp.csgraph.connected_components(matrix, directed=False, return_labels=False))

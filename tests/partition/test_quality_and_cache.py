@@ -12,6 +12,7 @@ import pytest
 from partition.assign import Recipe, assign
 from partition.build import partition_graph
 from partition.cache import cached_parts
+from partition.plot import plot_quality
 from partition.quality import inspect_parts
 from partition.volume import cut_arcs, total_volume, volume_matrix
 from tests.partition.graphs import arc_set, random_arcs, random_graph, read_parts
@@ -74,6 +75,27 @@ def test_json_has_the_promised_keys(tmp_path: Path) -> None:
     wanted = {"send_rows", "recv_rows", "inner_nodes", "arcs", "train_nodes"}
     assert wanted <= set(loaded["worst_over_mean"])
     assert len(loaded["per_part"]) == 2
+
+
+def test_components_and_memory(tmp_path: Path) -> None:
+    clique = np.array([(a, b) for a in range(6) for b in range(a)]).T
+    graph = random_graph(np.random.default_rng(1), np.concatenate([clique, clique + 6], axis=1), 14)
+    np.save(tmp_path / "parts.npy", np.array([0] * 12 + [1] * 2))
+    partition_graph(graph, parts=2, out=tmp_path / "parts", method=f"file:{tmp_path}/parts.npy")
+    quality = inspect_parts(tmp_path / "parts")
+    assert [part.components for part in quality.per_part] == [2, 2]  # two cliques; two isolated nodes
+    small, large = (quality.worker_bytes(layers=3, hidden=hidden) for hidden in (16, 256))
+    assert large[0] > small[0] > quality.per_part[0].feature_bytes
+    assert small[0] > small[1]
+
+
+def test_plot_is_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed here")
+    partition_graph(SOURCE, parts=3, out=tmp_path / "parts")
+    plot_quality(inspect_parts(tmp_path / "parts"), tmp_path / "quality.png")
+    assert (tmp_path / "quality.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="no such folder for the picture"):
+        plot_quality(inspect_parts(tmp_path / "parts"), tmp_path / "nowhere" / "quality.png")
 
 
 def test_worst_part_comes_first(tmp_path: Path) -> None:

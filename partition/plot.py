@@ -1,0 +1,51 @@
+"""A partitioning as a picture: who sends how much to whom, and how even the load is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from partition.interchange import library
+from partition.quality import Quality
+
+BARS = {
+    "arcs": "arcs",
+    "inner_nodes": "inner nodes",
+    "train_nodes": "training nodes",
+    "send_rows": "rows sent",
+}
+MOST_NUMBERS = 12
+
+
+def plot_quality(quality: Quality, file: Path | str) -> None:
+    """Write a heat map of the volume between parts and bars of load over mean load to `file` (.png, .svg)."""
+    figures = library("matplotlib.figure")
+    path = Path(file)
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder for the picture {path.name}")
+    figure = figures.Figure(figsize=(12, 4.6), layout="constrained")
+    heat, bars = figure.subplots(1, 2)
+    image = heat.imshow(quality.volume, cmap="viridis")
+    figure.colorbar(image, ax=heat, label="rows per layer")
+    heat.set(xlabel="reader", ylabel="owner", title=f"{quality.total_volume:,} rows sent per layer at rate 1")
+    if quality.parts <= MOST_NUMBERS:
+        for (owner, reader), rows in _entries(quality):
+            heat.text(reader, owner, f"{rows:,}", ha="center", va="center", color="white", fontsize=7)
+        heat.set_xticks(range(quality.parts))
+        heat.set_yticks(range(quality.parts))
+    width = 0.8 / len(BARS)
+    for number, (key, name) in enumerate(BARS.items()):
+        loads = [getattr(part, key) for part in quality.per_part]
+        mean = max(1e-12, sum(loads) / len(loads))
+        places = [part + (number - (len(BARS) - 1) / 2) * width for part in range(quality.parts)]
+        worst = quality.worst_over_mean[key]
+        bars.bar(places, [load / mean for load in loads], width, label=f"{name}, worst {worst:.2f}")
+    bars.axhline(1.0, color="black", linewidth=0.8)
+    bars.set(xlabel="part", ylabel="load over mean load", title=f"{quality.name}: {quality.method}")
+    bars.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _entries(quality: Quality) -> list[tuple[tuple[int, int], int]]:
+    """((owner, reader), rows) of every pair of different parts."""
+    pairs = ((owner, reader) for owner in range(quality.parts) for reader in range(quality.parts))
+    return [(pair, int(quality.volume[pair])) for pair in pairs if pair[0] != pair[1]]
