@@ -69,6 +69,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "pipeline, smoothed": {"pipeline": True, **SMOOTH},
     "bf16": {"wire_dtype": "bf16"},
     "int8": {"wire_dtype": "int8"},
+    "exact, bf16 products": {"amp": "bf16"},
     "p=0.1, pipeline, smoothed, int8": {
         "sampling_rate": 0.1,
         "pipeline": True,
