@@ -35,7 +35,8 @@ class LayerTraffic:
     layer: int
     width: int
     """Columns of the rows that travel."""
-    feature_rows: tuple[int, ...]
+    sent_rows: tuple[int, ...]
+    received_rows: tuple[int, ...]
     feature_bytes: tuple[int, ...]
     gradient_bytes: tuple[int, ...]
 
@@ -109,12 +110,15 @@ def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
 class Traffic:
     """The traffic of any epoch of a training run."""
 
-    def __init__(self, parts: Sequence[Part], config: TrainConfig) -> None:
-        """`parts`: all parts of one folder, in order; their adjacency is read once."""
+    def __init__(self, parts: Sequence[Part], config: TrainConfig, known: Traffic | None = None) -> None:
+        """`parts`: all parts of one folder, in order; their adjacency is read once.
+
+        `known`: the traffic of the same model and parts under other options, whose rows are taken over.
+        """
         self._parts, self._config = parts, config
         self._manifest = parts[0].manifest
         self._offset = self._manifest.part_offset
-        self.rows = self._pruned()
+        self.rows: list[LayerRows] = self._pruned() if known is None else known.rows
         depth = config.layers - config.linear_layers
         self.exchanging = range(1 if config.precompute else 0, depth) if len(parts) > 1 else range(0)
         self._probability = self._probabilities() if self._samples and self.exchanging else None
@@ -140,7 +144,8 @@ class Traffic:
         return LayerTraffic(
             layer=layer,
             width=width,
-            feature_rows=_ints(features.sum(1)),
+            sent_rows=_ints(features.sum(1)),
+            received_rows=_ints(features.sum(0)),
             feature_bytes=_ints(features.sum(1) * feature_row),
             gradient_bytes=_ints(gradients.sum(0) * gradient_row),
         )

@@ -1,0 +1,308 @@
+"""What a run will cost, before it is run: memory, bytes and epoch time of every worker; a grid, a choice.
+
+Bytes are exact (traffic.py). Memory and time are estimates from a sum over layers; the formulas are in
+`_layer_cost` and `_memory`. One process, parts memory-mapped; nothing is trained.
+
+    D destination rows   C source rows   A arcs   W columns that travel and are summed
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnsgcn.config import TrainConfig, WireDtype
+from bnsgcn.machine import Machine
+from bnsgcn.traffic import EpochTraffic, Traffic, layer_widths, sent_width
+from bnsgcn.worker import build_model
+from partition.store import Part, open_part, read_manifest
+
+STEADY_EPOCH = 2
+"""The epoch that stands for all: past the first ones of pipeline and cache."""
+RATES = (1.0, 0.5, 0.1, 0.01)
+WIRES: tuple[WireDtype, ...] = ("fp32", "bf16")
+CLOSE = 1.1
+"""Among plans within this factor of the fastest, the one nearest to exact training is chosen."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankPlan:
+    """One worker's share."""
+
+    rank: int
+    inner_rows: int
+    halo_slots: int
+    arcs_per_epoch: int
+    sent_bytes: int
+    received_bytes: int
+    compute_s: float
+    exposed_s: float
+    memory_bytes: dict[str, int]
+    """By what it is for; see `_memory`."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of it."""
+        return sum(self.memory_bytes.values())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run of `config` on a folder of parts costs."""
+
+    config: TrainConfig
+    name: str
+    parts: int
+    ranks: tuple[RankPlan, ...]
+    traffic: EpochTraffic
+    reduce_bytes: int
+    reduce_s: float
+    machine: Machine
+
+    @property
+    def epoch_s(self) -> float:
+        """The slowest worker's epoch."""
+        return max(rank.compute_s + rank.exposed_s for rank in self.ranks) + self.reduce_s
+
+    @property
+    def peak_bytes(self) -> int:
+        """The largest worker's memory."""
+        return max(rank.peak_bytes for rank in self.ranks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, ready for json.dump."""
+        ranks = [dataclasses.asdict(rank) | {"peak_bytes": rank.peak_bytes} for rank in self.ranks]
+        layers = [dataclasses.asdict(layer) for layer in self.traffic.layers]
+        return {
+            "name": self.name,
+            "parts": self.parts,
+            "config": self.config.to_json(),
+            "machine": dataclasses.asdict(self.machine),
+            "epoch_s": self.epoch_s,
+            "reduce_s": self.reduce_s,
+            "reduce_bytes": self.reduce_bytes,
+            "peak_bytes": self.peak_bytes,
+            "sent_bytes_per_epoch": self.traffic.sent_bytes,
+            "sent_feature_bytes": self.traffic.feature_bytes,
+            "sent_gradient_bytes": self.traffic.gradient_bytes,
+            "layers": layers,
+            "per_rank": ranks,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One plan among several, and why."""
+
+    plan: Plan
+    reason: str
+
+
+def plan(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> Plan:
+    """The cost of one run; `machine` is measured when not given.
+
+    Errors: ValueError for a folder that is not one of parts, as `open_part`.
+    """
+    return _plans(parts_dir, [config], machine)[0]
+
+
+def grid(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> list[Plan]:
+    """`config` with every combination of rate, pipeline and wire dtype, nearest to exact first."""
+    options = itertools.product(RATES, (False, True), WIRES)
+    configs = [
+        dataclasses.replace(config, sampling_rate=rate, pipeline=pipeline, wire_dtype=wire, halo_cache=False)
+        for rate, pipeline, wire in options
+    ]
+    return _plans(parts_dir, configs, machine)
+
+
+def choose(plans: Sequence[Plan], memory_bytes: int | None = None) -> Choice:
+    """Of plans ordered by how near they are to exact training, the first that is about as fast as any.
+
+    Errors: ValueError when no plan fits into `memory_bytes` a worker.
+    """
+    fitting = [each for each in plans if memory_bytes is None or each.peak_bytes <= memory_bytes]
+    if not fitting:
+        least = min(each.peak_bytes for each in plans)
+        raise ValueError(
+            f"a worker needs {least:,} bytes and has {memory_bytes:,}; "
+            f"partition into more than {plans[0].parts} parts or use fewer --hidden"
+        )
+    fastest = min(each.epoch_s for each in fitting)
+    chosen = next(each for each in fitting if each.epoch_s <= CLOSE * fastest)
+    slowest_exact = fitting[0].epoch_s
+    reason = (
+        "exact training is as fast as anything else here"
+        if chosen is fitting[0]
+        else f"{slowest_exact / chosen.epoch_s:.2f} times as fast as {_describe(fitting[0].config)}"
+    )
+    return Choice(plan=chosen, reason=f"{_describe(chosen.config)}: {reason}")
+
+
+def _describe(config: TrainConfig) -> str:
+    words = [] if config.sampling_rate == 1 else [f"--sampling-rate {config.sampling_rate:g}"]
+    words += ["--pipeline"] if config.pipeline else []
+    words += [] if config.wire_dtype == "fp32" else [f"--wire-dtype {config.wire_dtype}"]
+    return " ".join(words) or "exact"
+
+
+def _plans(parts_dir: str | Path, configs: Sequence[TrainConfig], machine: Machine | None) -> list[Plan]:
+    manifest = read_manifest(parts_dir)
+    parts = [open_part(Path(parts_dir), index, verify=False) for index in range(manifest.parts)]
+    rates = machine or Machine.measure(configs[0])
+    found, known = [], None
+    for config in configs:
+        known = Traffic(parts, config, known)
+        found.append(_Costs(parts, config, known, rates).plan())
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """Sizes of one graph layer on one worker."""
+
+    index: int
+    destination: int
+    source: int
+    arcs: int
+    halo_arcs: int
+
+
+class _Costs:
+    """The estimates of one configuration."""
+
+    def __init__(
+        self, parts: Sequence[Part], config: TrainConfig, traffic: Traffic, machine: Machine
+    ) -> None:
+        self._parts, self._config, self._machine = parts, config, machine
+        self._manifest, self._traffic = parts[0].manifest, traffic
+        self._epoch = traffic.epoch(STEADY_EPOCH)
+        self._widths = layer_widths(self._manifest, config)
+        self._number = 8 if config.dtype == "float64" else 4
+        model = build_model(self._manifest, config)
+        self._parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    def plan(self) -> Plan:
+        parts, machine = len(self._parts), self._machine
+        reduce_bytes = (self._parameters + 1) * self._number if parts > 1 else 0
+        return Plan(
+            config=self._config,
+            name=self._manifest.name,
+            parts=parts,
+            ranks=tuple(self._rank(part) for part in self._parts),
+            traffic=self._epoch,
+            reduce_bytes=reduce_bytes,
+            reduce_s=2 * reduce_bytes / machine.link_bytes_per_s + (machine.latency_s if parts > 1 else 0),
+            machine=machine,
+        )
+
+    def _rank(self, part: Part) -> RankPlan:
+        layers = [self._layer(part, index) for index in range(len(self._traffic.rows))]
+        compute = sum(self._compute_s(layer) for layer in layers) + self._linear_s(layers[-1].destination)
+        sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
+        received = [self._received(part.index, place) for place in range(len(self._epoch.layers))]
+        return RankPlan(
+            rank=part.index,
+            inner_rows=part.num_inner,
+            halo_slots=part.num_halo,
+            arcs_per_epoch=sum(layer.arcs for layer in layers),
+            sent_bytes=sum(map(sum, sent)),
+            received_bytes=sum(map(sum, received)),
+            compute_s=compute,
+            exposed_s=self._exposed_s(layers, sent, received, compute),
+            memory_bytes=self._memory(part, layers),
+        )
+
+    def _layer(self, part: Part, index: int) -> _Layer:
+        rows = self._traffic.rows[index]
+        first = int(self._manifest.part_offset[part.index])
+        mine = slice(first, first + part.num_inner)
+        destination, source = rows.destination[mine], rows.source[mine]
+        halo_arcs = int(np.diff(part.halo_indptr)[destination].sum() * self._config.sampling_rate)
+        loops = int(destination.sum()) * int(self._config.self_loops)
+        inner_arcs = int(np.diff(part.inner_indptr)[destination].sum()) + loops
+        return _Layer(index, int(destination.sum()), int(source.sum()), inner_arcs + halo_arcs, halo_arcs)
+
+    def _compute_s(self, layer: _Layer) -> float:
+        """Sums, products and elementwise passes of one graph layer, forward and backward."""
+        config, machine = self._config, self._machine
+        width_in, width_out = self._widths[layer.index : layer.index + 2]
+        width, multiplied = sent_width(config, self._widths, layer.index)
+        input_layer = layer.index == 0
+        fixed = input_layer and config.precompute
+        sums = 0 if fixed else 1 if input_layer and not multiplied else 2
+        attention = 3 if config.model == "gat" else 1
+        rows = layer.source if multiplied and config.model != "sage" else layer.destination
+        weights = 2 if config.model == "sage" else 1
+        products = 2 if input_layer else 3
+        passes = 2.5 * layer.destination * width_out + (layer.source * width_in if input_layer else 0)
+        return (
+            attention * sums * layer.arcs * width * self._number / machine.sum_bytes_per_s
+            + 2 * products * weights * rows * width_in * width_out / machine.products_per_s
+            + passes * self._number / machine.pass_bytes_per_s
+        )
+
+    def _linear_s(self, rows: int) -> float:
+        config, first = self._config, self._config.layers - self._config.linear_layers
+        flops = sum(self._widths[k] * self._widths[k + 1] for k in range(first, config.layers))
+        return 6 * rows * flops / self._machine.products_per_s
+
+    def _received(self, rank: int, place: int) -> tuple[int, int]:
+        """Bytes of features and gradients that a rank receives in one layer; the mirror of what is sent."""
+        layer = self._epoch.layers[place]
+        feature_row = _per_row(layer.feature_bytes, layer.sent_rows)
+        gradient_row = _per_row(layer.gradient_bytes, layer.received_rows)
+        return round(layer.received_rows[rank] * feature_row), round(layer.sent_rows[rank] * gradient_row)
+
+    def _exposed_s(
+        self,
+        layers: Sequence[_Layer],
+        sent: Sequence[tuple[int, int]],
+        received: Sequence[tuple[int, int]],
+        compute: float,
+    ) -> float:
+        """Transfer that is not hidden behind a layer's inner sum, or (pipeline) behind all computation."""
+        machine, exposed, total = self._machine, 0.0, 0.0
+        for place, layer in enumerate(self._epoch.layers):
+            sizes = layers[layer.layer]
+            inner = (sizes.arcs - sizes.halo_arcs) * layer.width * self._number / machine.sum_bytes_per_s
+            for out, back in zip(sent[place], received[place], strict=True):
+                transfer = max(out, back) / machine.link_bytes_per_s + machine.latency_s
+                total += transfer
+                exposed += max(0.0, transfer - inner)
+        return max(0.0, total - compute) if self._config.pipeline else exposed
+
+    def _memory(self, part: Part, layers: Sequence[_Layer]) -> dict[str, int]:
+        """Bytes by purpose: activations are what backward needs, exchange what flies, waits, is averaged."""
+        config, number = self._config, self._number
+        arcs = part.inner_indices.size + part.halo_indices.size + part.num_inner
+        distinct = {(layer.destination, layer.source): layer.arcs for layer in layers}
+        activations = sum(
+            layer.destination
+            * (sent_width(config, self._widths, layer.index)[0] + 2 * self._widths[layer.index + 1])
+            for layer in layers
+        )
+        largest = max(layer.source * max(self._widths[layer.index : layer.index + 2]) for layer in layers)
+        held = (2 if config.pipeline else 1) + int(config.halo_cache)
+        held += int(config.smooth_features) + int(config.smooth_gradients)
+        moved = sum(
+            (layer.sent_rows[part.index] + layer.received_rows[part.index]) * layer.width
+            for layer in self._epoch.layers
+        )
+        return {
+            "process": self._machine.base_bytes,
+            "features": part.num_inner * self._manifest.num_features * 4 * (1 if number == 4 else 3),
+            "graph": 4 * (2 * arcs + 2 * sum(distinct.values())),
+            "activations": number * (activations + 2 * largest),
+            "exchange": number * moved * held,
+            "weights": 4 * number * self._parameters,
+        }
+
+
+def _per_row(nbytes: Sequence[int], rows: Sequence[int]) -> float:
+    return sum(nbytes) / max(1, sum(rows))
