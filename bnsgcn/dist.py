@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 IntList = Iterable[Any]
 """Integers, Python's or NumPy's."""
@@ -60,7 +62,16 @@ class World:
             return cls(rank=0, size=1, device=place)
         name = _pick_backend(backend, place)
         timeout = datetime.timedelta(seconds=timeout_s)
-        torch_dist.init_process_group(name, timeout=timeout, device_id=place if name == "nccl" else None)
+        store, rank, size = next(rendezvous("env://", timeout=timeout))
+        store.set_timeout(timeout)
+        torch_dist.init_process_group(
+            name,
+            store=PrefixStore(_attempt(), store),
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
+            device_id=place if name == "nccl" else None,
+        )
         return cls(rank=torch_dist.get_rank(), size=torch_dist.get_world_size(), device=place, backend=name)
 
     @classmethod
@@ -134,6 +145,15 @@ class World:
         received = sent.new_empty(sum(receive), *sent.shape[1:])
         self.all_to_all(received, sent.contiguous(), receive, send).wait()
         return received
+
+
+def _attempt() -> str:
+    """Keeps a restarted group from reading the addresses of its dead predecessor in torchrun's store.
+
+    Several machines count their restarts apart; launch/recipes/two_machines.sh has what they need.
+    """
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if alone else 'any'}"
 
 
 def local_size() -> int:

@@ -81,6 +81,13 @@ class RunFacts:
     name: str
     parts: int
     digest: str
+    launch: str
+    """Identifies the torchrun that trains or trained; empty when none did."""
+
+
+def launch_id() -> str:
+    """The torchrun that started this process, the same for its restarts; empty elsewhere."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "")
 
 
 class RunFolder:
@@ -103,6 +110,7 @@ class RunFolder:
             "name": manifest.name,
             "parts": manifest.parts,
             "digest": manifest.digest,
+            "launch": launch_id(),
         }
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "config.json", facts)
@@ -152,6 +160,7 @@ class RunFolder:
                 name=str(values["name"]),
                 parts=int(values["parts"]),
                 digest=str(values["digest"]),
+                launch=str(values["launch"]),
             )
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(

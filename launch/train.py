@@ -12,6 +12,7 @@ import sys
 import warnings
 from typing import NoReturn
 
+from bnsgcn.record import RunFolder, launch_id
 from launch.cli import guarded, train
 from launch.options import Train
 from launch.outcome import outcome_of
@@ -40,10 +41,10 @@ def be_worker(command: Train) -> int:
     """Train as the worker that torchrun's environment describes; the exit status."""
     settle()
     rank = int(os.environ["RANK"])
-    options = command.options
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
-        options = dataclasses.replace(options, resume=True)
     try:
+        options = command.options
+        if _started_again(command):
+            options = dataclasses.replace(options, resume=True)
         parts_dir = parts_folder(command, print if rank == 0 else _say_nothing)
         train_task(str(parts_dir), str(command.run_dir), options.to_json())
     except Exception as error:
@@ -52,6 +53,15 @@ def be_worker(command: Train) -> int:
         print(f"bnsgcn: error: rank {rank}: {outcome.message}", file=sys.stderr, flush=True)
         return status
     return 0
+
+
+def _started_again(command: Train) -> bool:
+    """Whether this torchrun has trained in the run folder before.
+
+    Its machines count their restarts apart, but all see what the first start left there.
+    """
+    run = RunFolder(command.run_dir)
+    return (run.path / "config.json").exists() and run.open().launch == launch_id()
 
 
 def _say_nothing(_: str) -> None:

@@ -1,0 +1,192 @@
+"""The torchrun entry: the same program, restarts from the last checkpoint, and two hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from bnsgcn.checkpoint import Checkpoints
+from bnsgcn.record import RunFolder
+from launch.options import Train
+from launch.parse import parse
+from tests.launch.scene import Command
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0.2", "--eval-every", "5", "--epochs", "20")
+RECIPES = ROOT / "launch" / "recipes"
+
+
+def torchrun(*options: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", *options, "-m", "launch.train"]
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = Checkpoints(run_dir, 0, 2, lambda: None).load("latest")[0]["model"]
+    return found
+
+
+def assert_bitwise_equal(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def whole_run(two_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run of `bnsgcn train` on loopback."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    call = [sys.executable, "-m", "launch.train", str(two_parts), "--run-dir", str(run_dir), *SMALL]
+    subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+    return run_dir
+
+
+@pytest.mark.multi
+def test_a_killed_worker_is_started_again_and_goes_on(
+    command: Command, whole_run: Path, two_parts: Path, tmp_path: Path
+) -> None:
+    command.fault(1, 12, "kill")
+    run_dir = tmp_path / "run"
+    call = [*torchrun("--standalone", "--nproc-per-node", "2", "--max-restarts", "1"), str(two_parts)]
+    done = subprocess.run(
+        [*call, "--run-dir", str(run_dir), *SMALL], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "going on at epoch 10" in done.stdout
+    assert not command.workers()
+    assert [line["epoch"] for line in RunFolder(run_dir).metrics()] == list(range(20))
+    assert_bitwise_equal(run_dir, whole_run)
+
+
+@pytest.mark.multi
+def test_the_wrong_number_of_workers_is_a_mistake(command: Command, two_parts: Path, tmp_path: Path) -> None:
+    call = [
+        *torchrun("--standalone", "--nproc-per-node", "3"),
+        str(two_parts),
+        "--run-dir",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "2 parts but 3 workers; start 2 workers or partition into 3 parts" in done.stderr
+    assert "exitcode  : 2" in done.stderr
+    assert "launch/train.py" not in done.stderr, "no traceback of a worker"
+    assert not (tmp_path / "run").exists()
+    assert not command.workers()
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """A network namespace that stands for a machine."""
+
+    name: str
+    device: str
+    address: str
+
+    def call(self, *words: str) -> list[str]:
+        return ["ip", "netns", "exec", self.name, *words]
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[Host, Host]]:
+    """Two namespaces joined by a veth."""
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("two network namespaces need Linux, root and iproute2")
+    mark = uuid.uuid4().hex[:6]
+    hosts = tuple(Host(f"bnsgcn-{mark}-{i}", f"v{mark}{i}", f"10.213.77.{i + 1}") for i in range(2))
+    made = subprocess.run(["ip", "netns", "add", hosts[0].name], check=False, capture_output=True)
+    if made.returncode != 0:
+        pytest.skip(f"network namespaces are not allowed here: {made.stderr.decode().strip()}")
+    try:
+        run = lambda *words: subprocess.run(words, check=True)  # noqa: E731
+        run("ip", "netns", "add", hosts[1].name)
+        run("ip", "link", "add", hosts[0].device, "type", "veth", "peer", "name", hosts[1].device)
+        for host in hosts:
+            names = (
+                Path("/etc/netns") / host.name
+            )  # ip netns exec shows these as /etc/hosts, /etc/resolv.conf
+            names.mkdir(parents=True)
+            (names / "resolv.conf").write_text("options timeout:1 attempts:1\n")
+            known = [f"{other.address} {other.name}" for other in hosts]
+            (names / "hosts").write_text("\n".join(["127.0.0.1 localhost", *known, ""]))
+            run("ip", "link", "set", host.device, "netns", host.name)
+            run(*host.call("ip", "addr", "add", f"{host.address}/24", "dev", host.device))
+            run(*host.call("ip", "link", "set", host.device, "up"))
+            run(*host.call("ip", "link", "set", "lo", "up"))
+        yield hosts[0], hosts[1]
+    finally:
+        for host in hosts:
+            subprocess.run(["ip", "netns", "del", host.name], check=False, capture_output=True)
+            shutil.rmtree(Path("/etc/netns") / host.name, ignore_errors=True)
+
+
+@pytest.mark.multi
+@pytest.mark.netns
+def test_two_hosts_train_the_same_weights_as_one(
+    command: Command, two_hosts: tuple[Host, Host], whole_run: Path, two_parts: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    script = str(RECIPES / "two_machines.sh")
+    given = [script, str(two_parts), str(run_dir), "1", f"{two_hosts[0].address}:29511"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    started = [
+        subprocess.Popen(
+            host.call(*given, host.address, *SMALL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+        )
+        for host in two_hosts
+    ]
+    ends = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], ends
+    assert sum("test accuracy" in out for out, _ in ends) == 1, "rank 0 alone speaks"
+    assert not command.workers()
+    assert_bitwise_equal(run_dir, whole_run)
+    other = tmp_path / "other"
+    call = [
+        sys.executable,
+        "-m",
+        "launch.train",
+        str(two_parts),
+        "--run-dir",
+        str(other),
+        *SMALL,
+        "--seed",
+        "1",
+    ]
+    subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+    with pytest.raises(AssertionError):
+        assert_bitwise_equal(run_dir, other)
+
+
+@pytest.mark.parametrize("name", ["reddit", "products", "yelp"])
+def test_the_recipes_are_understood(name: str) -> None:
+    found = parse(["train", "parts", "--run-dir", "run", "--config", str(RECIPES / f"{name}.toml")])
+    assert isinstance(found, Train)
+    assert found.options.norm == "layer"
+    assert found.options.precompute
+    expected = {
+        "reddit": (4, 256, 0, 0.01, 0.5, 3000, True),
+        "products": (3, 128, 0, 0.003, 0.3, 500, False),
+        "yelp": (4, 512, 2, 0.001, 0.1, 3000, True),
+    }
+    options = found.options
+    assert expected[name] == (
+        options.layers, options.hidden, options.linear_layers, options.lr, options.dropout, options.epochs,
+        options.inductive,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("script", ["recipes/two_machines.sh", "slurm/train.sbatch"])
+def test_the_scripts_parse(script: str) -> None:
+    subprocess.run(["bash", "-n", str(ROOT / "launch" / script)], check=True)
