@@ -102,7 +102,7 @@ def build_parts(
         part_of = assign(graph, recipe, say)
     with _phase("order", seconds):
         say("ordering the nodes inside each part")
-        numbering = number_nodes(graph, part_of, recipe.parts, order=order, seed=recipe.seed)
+        numbering = number_nodes(graph, part_of, recipe.parts, order=order, seed=recipe.seed, progress=say)
     with _phase("write", seconds):
         manifest = _write_folder(graph, recipe, numbering, out, say)
     say(f"wrote {out}: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
@@ -113,6 +113,16 @@ def _silent(_: str) -> None:
     return
 
 
+def _spoken(parts: range, what: str, say: Progress) -> Iterator[int]:
+    """The parts, saying every two seconds how far it is."""
+    last = time.monotonic()
+    for part in parts:
+        yield part
+        if time.monotonic() - last > 2:
+            last = time.monotonic()
+            say(f"{what} {part + 1} of {len(parts)}")
+
+
 @contextlib.contextmanager
 def _phase(name: str, seconds: dict[str, float]) -> Iterator[None]:
     start = time.perf_counter()
@@ -121,13 +131,19 @@ def _phase(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def number_nodes(
-    graph: Graph, part_of: npt.NDArray[np.int32], parts: int, *, order: str = "pieces", seed: int = 0
+    graph: Graph,
+    part_of: npt.NDArray[np.int32],
+    parts: int,
+    *,
+    order: str = "pieces",
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Numbering:
     """Global ids by part and by locality inside each part."""
     node_ids = np.argsort(part_of, kind="stable").astype(np.int64)
     offset = splits_from_counts(np.bincount(part_of, minlength=parts))
     local = np.empty(graph.num_nodes, np.int64)
-    for part in range(parts):
+    for part in _spoken(range(parts), "ordered part", progress or _silent):
         nodes = node_ids[offset[part] : offset[part + 1]]
         local[nodes] = np.arange(nodes.size)
         indptr, indices = _inner_csr(graph, nodes, part_of, part, local)
@@ -162,12 +178,8 @@ def _write_folder(graph: Graph, recipe: Recipe, numbering: Numbering, out: Path,
         unfinished.mkdir(parents=True)
         writer = FolderWriter(unfinished)
         degrees = (graph.in_degree(), graph.out_degree())
-        last = time.monotonic()
-        for part in range(recipe.parts):
+        for part in _spoken(range(recipe.parts), "wrote part", say):
             _write_part(writer, graph, numbering, part, degrees)
-            if time.monotonic() - last > 2:
-                last = time.monotonic()
-                say(f"wrote part {part + 1} of {recipe.parts}")
         for part in range(recipe.parts):
             _write_boundary(writer, numbering, part, recipe.parts)
         manifest = _manifest(graph, recipe, numbering, writer.digests())

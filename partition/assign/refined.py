@@ -11,6 +11,7 @@ from partition.refine import PartOf, Refined, load_weights, new_state, obstacle,
 from partition.refine.state import State
 
 KICKS, KICKED_ARCS = 10, 100_000
+SLOW_ARCS = 1_000_000
 
 
 def refined_parts(
@@ -40,7 +41,9 @@ def refined_parts(
 
     reference = min(state_of(part_of).volume for part_of in starts[: plain or None])
     best: Refined | None = None
-    for part_of in starts:
+    for number, part_of in enumerate(starts):
+        if indices.size > SLOW_ARCS:
+            progress(f"refining start {number + 1} of {len(starts)}")
         found = refine(state_of(part_of), reference=reference, aims=recipe.aims, seed=recipe.seed)
         if best is None or found.merit < best.merit:
             best = found
