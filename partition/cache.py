@@ -30,11 +30,15 @@ def cached_parts(
     folder = Path(root).expanduser() / f"{name}-{parts}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if folder.exists():
         read_manifest(folder)
-    else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
         partition_graph(
             source, parts=parts, out=folder, method=method, objective=objective, seed=seed, progress=progress
         )
+    except ValueError:
+        if not folder.exists():  # where it does, another process was faster
+            raise
     return folder
 
 

@@ -148,7 +148,7 @@ def test_nothing_stays_behind_when_writing_fails(tmp_path: Path, monkeypatch: py
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("partition.build.FolderWriter.dense_rows", full)
+    monkeypatch.setattr("partition.writer.FolderWriter.dense_rows", full)
     with pytest.raises(OSError, match="No space left"):
         partition_graph(SOURCE, parts=2, out=tmp_path / "parts")
     assert list(tmp_path.iterdir()) == []
