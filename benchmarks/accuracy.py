@@ -1,14 +1,13 @@
-"""Score against bytes on the real graphs: sampling, staleness, smoothing, wire precision, and all of them
-together.
+"""Score against bytes on the real graphs: sampling, staleness, smoothing, wire precision, and all together.
 
-    python -m benchmarks.accuracy                     the whole study; goes on where an earlier call ended
-    python -m benchmarks.accuracy --minutes 30        at most so long (whole runs), then the report of what
-    there is python -m benchmarks.accuracy --report            the table and the plot alone
+    python -m benchmarks.accuracy                  the whole study; goes on where an earlier call ended
+    python -m benchmarks.accuracy --minutes 30     starts no run after so long, then reports what there is
+    python -m benchmarks.accuracy --report         the table and the plot alone
 
 Every run trains GraphSAGE on the reduced graphs (see graphs.py) from its own seed of weights, dropout and
 draws. One persistent group of workers per number of parts trains one configuration after the other. Every
-finished run is a line of results/accuracy.jsonl, so that the study can be stopped anywhere. Seeds are the
-outermost loop: whatever is there is complete for the first seeds.
+finished run is a line of results/accuracy.jsonl, so that the study can be stopped anywhere: first every
+method with one seed on two cuts, then a few methods with all seeds on all cuts, then the rest.
 """
 
 from __future__ import annotations
@@ -77,7 +76,8 @@ METHODS: dict[str, dict[str, Any]] = {
         **SMOOTH,
     },
 }
-JUDGED = ("p=0.1", "pipeline", "p=0.1, pipeline, smoothed, int8")
+METHODS_TOGETHER = "p=0.1, pipeline, smoothed, int8"
+JUDGED = ("p=0.1", "pipeline", METHODS_TOGETHER)
 """Methods that should come within half a point of the exact score."""
 HEADER = (
     "method",
@@ -87,7 +87,11 @@ HEADER = (
     "epochs to 99 % of exact",
     "seeds",
 )
+CORE = ("exact", "p=0.1", "p=0.01", "p=0", "pipeline", "pipeline, smoothed", METHODS_TOGETHER)
+"""Methods that are run first, with every seed on every cut."""
 Run = dict[str, Any]
+Key = tuple[int, str, str, str]
+"""(seed, cut, graph, method)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +108,19 @@ class Study:
         """The lines that are there."""
         return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
 
-    def wanted(self) -> Iterator[tuple[int, str, str, str]]:
-        """(seed, cut, graph, method) not run yet, in order."""
+    def wanted(self) -> Iterator[Key]:
+        """What has not been run yet, in order."""
         there = {(run["seed"], run["cut"], run["graph"], run["method"]) for run in self.runs()}
-        for wanted in itertools.product(range(self.seeds), self.cuts, self.graphs, METHODS):
-            if wanted not in there:
-                yield wanted
+        every = range(self.seeds)
+        stages = (
+            itertools.product((0,), self.cuts[:2], self.graphs, METHODS),
+            itertools.product(every, self.cuts, self.graphs, CORE),
+            itertools.product(every, self.cuts, self.graphs, METHODS),
+        )
+        for key in itertools.chain(*stages):
+            if key not in there:
+                there.add(key)
+                yield key
 
 
 def parse_cut(cut: str) -> tuple[str, int]:
@@ -120,7 +131,7 @@ def parse_cut(cut: str) -> tuple[str, int]:
 
 def run_study(study: Study, deadline: float) -> None:
     """Run what is missing until `deadline` (of time.monotonic)."""
-    study.file.parent.mkdir(exist_ok=True)
+    study.file.parent.mkdir(parents=True, exist_ok=True)
     groups: dict[int, Group] = {}
     with contextlib.ExitStack() as stack:
         for seed, cut, graph, method in study.wanted():

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.workloads import ROOT
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(os.environ.get("BNSGCN_BENCH_RESULTS", ROOT / "benchmarks" / "results"))
 PACKAGES = ("torch", "numpy", "scipy", "dgl", "torch_geometric", "pymetis")
 
 
@@ -144,7 +144,7 @@ def write_record(
     `claim` is one sentence, `body` markdown with the tables, `raw` whatever JSON can hold, `before` what
     `machine()` said at the start (its load average tells whether the machine was quiet).
     """
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     head = {
         "claim": claim,
         "command": command(),
@@ -169,7 +169,7 @@ def write_record(
     ]
     path = RESULTS / f"{name}.md"
     path.write_text("\n\n".join(lines) + "\n")
-    print(f"\n{body}\n\nrecorded in {path.relative_to(ROOT)}")
+    print(f"\n{body}\n\nrecorded in {os.path.relpath(path)}")
     return path
 
 
@@ -188,7 +188,7 @@ def new_figure(
 
 def save_figure(figure: Any, name: str) -> str:
     """Write results/NAME.png; returns the file name for `write_record`."""
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(RESULTS / f"{name}.png", dpi=120)
     return f"{name}.png"

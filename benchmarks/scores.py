@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=None)
     options = parser.parse_args()
     before, file = machine(), RESULTS / "scores.jsonl"
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     if not options.report:
         run_all(options, file)
     runs = read_runs(file)

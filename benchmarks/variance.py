@@ -198,11 +198,9 @@ def plot(lines: list[dict[str, Any]], options: argparse.Namespace) -> str:
         for kind in KINDS:
             for dropout, style in zip(options.dropout, ("-", "--", ":"), strict=False):
                 curve = [line for line in chosen if line["dropout"] == dropout]
-                rates = [line["rate"] for line in curve]
-                label = f"{kind}, dropout {dropout:g}"
-                axis.loglog(
-                    rates, [line[kind] for line in curve], style, color=f"C{KINDS.index(kind)}", label=label
-                )
+                points = [line["rate"] for line in curve], [line[kind] for line in curve]
+                colour, label = f"C{KINDS.index(kind)}", f"{kind}, dropout {dropout:g}"
+                axis.loglog(*points, style, color=colour, label=label)
         axis.set_title(f"{graph}, {cut}", fontsize=9)
         axis.set_xlabel("rate")
         axis.set_ylabel("relative error")
@@ -234,7 +232,7 @@ def main() -> None:
         claim="Relative error of the first hidden layer's mean aggregate when boundary rows are drawn.",
         body=f"{verdict}\n\n{table(HEADER, rows_of(lines))}",
         raw=lines,
-        does_not_show="deeper layers, gradients, and what an error of the aggregate does to the score (accuracy.md). "
+        does_not_show="deeper layers, gradients, and what such an error does to the score (see accuracy.md). "
         "The cache's error is bias as well as variance: it does not vanish in the mean over draws.",
         figure=plot(lines, options),
         before=before,

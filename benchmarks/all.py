@@ -1,0 +1,73 @@
+"""Every measurement, one after the other; records under benchmarks/results/.
+
+    python -m benchmarks.all --quick             a few minutes: small graphs, few rounds; shows that all runs
+    python -m benchmarks.all                     full size: timings, then the studies (hours on two cores)
+    python -m benchmarks.all --only epoch link
+
+Timings first, while nothing else runs. A measurement that cannot run here says why and does not stop the
+others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+from benchmarks.workloads import ROOT, cache_folder
+
+FULL: dict[str, list[str]] = {
+    "epoch": [],
+    "limit": [],
+    "link": [],
+    "growth": [],
+    "memory": [],
+    "kernels": [],
+    "partition_time": [],
+    "partition_order": [],
+    "partition_quality": [],
+    "partition_large": [],
+    "variance": [],
+    "scores": [],
+    "accuracy": [],
+}
+QUICK: dict[str, list[str]] = {
+    "epoch": ["small", "--rounds", "2", "--epochs", "2"],
+    "limit": ["small", "--rounds", "2"],
+    "link": ["small", "--rounds", "2", "--epochs", "2"],
+    "growth": ["small", "--rounds", "2"],
+    "memory": ["small", "--epochs", "40"],
+    "variance": ["--graphs", "cora", "--rates", "0.1", "--epochs", "15"],
+    "scores": ["--graphs", "cora", "--seeds", "1", "--parts", "1", "2"],
+    "accuracy": ["--graphs", "cora", "--cuts", "random:2", "--seeds", "1"],
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small settings; records go to the cache folder")
+    parser.add_argument("--only", nargs="*", choices=list(FULL), default=None)
+    options = parser.parse_args()
+    chosen = QUICK if options.quick else FULL
+    places = {"BNSGCN_BENCH_RESULTS": str(cache_folder() / "quick")} if options.quick else {}
+    failed = []
+    for name, arguments in chosen.items():
+        if options.only and name not in options.only:
+            continue
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+        if subprocess.run(command, cwd=ROOT, env={**os.environ, **places}).returncode:
+            failed.append(name)
+        print(f"== {name}: {time.monotonic() - start:.0f} s\n", flush=True)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
