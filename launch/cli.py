@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Predict, Train
+from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Plan, Predict, Train
 from launch.parse import Mistake, parse
 
 MISTAKE, FAILURE = 2, 1
@@ -75,6 +75,8 @@ def do(command: Command) -> int:
         return _partition(command)
     if isinstance(command, Inspect):
         return _inspect(command)
+    if isinstance(command, Plan):
+        return _plan(command)
     if isinstance(command, Train):
         return train(command)
     if isinstance(command, Evaluate):
@@ -89,18 +91,19 @@ def do(command: Command) -> int:
 
 def _partition(command: Partition) -> int:
     from launch.tables import show_quality
-    from partition.build import partition_graph
+    from partition.assign import Recipe
+    from partition.build import build_parts
     from partition.quality import inspect_parts
 
-    partition_graph(
-        command.source,
+    recipe = Recipe(
         parts=command.parts,
-        out=command.out,
         method=command.method,
         objective=command.objective,
         seed=command.seed,
-        progress=_line,
+        refine=command.refine,
+        starts=command.starts,
     )
+    build_parts(command.source, recipe, out=command.out, progress=_line)
     show_quality(inspect_parts(command.out))
     return 0
 
@@ -110,10 +113,42 @@ def _inspect(command: Inspect) -> int:
     from partition.quality import inspect_parts
 
     quality = inspect_parts(command.folder)
+    if command.plot is not None:
+        from partition.plot import plot_quality
+
+        plot_quality(quality, command.plot)
     if command.json:
         print(json.dumps(quality.to_json()))
     else:
-        show_quality(quality)
+        show_quality(quality, layers=command.layers, hidden=command.hidden)
+    return 0
+
+
+def _plan(command: Plan) -> int:
+    import torch
+
+    from bnsgcn import plan as plans
+    from bnsgcn.machine import Machine
+    from launch.local import core_count
+    from launch.tables import show_grid, show_plan
+    from partition.store import read_manifest
+
+    if not command.link_gbit_s > 0:
+        raise Mistake(f"--link-gbit-s is {command.link_gbit_s:g}, must be above 0; 16 is loopback")
+    workers = read_manifest(command.folder).parts
+    torch.set_num_threads(command.options.threads or max(1, core_count() // workers))
+    machine = Machine.measure(command.options, link_bytes_per_s=command.link_gbit_s * 1e9 / 8)
+    limit = None if command.memory_gb is None else int(command.memory_gb * 1e9)
+    make = plans.grid if command.grid else lambda *given: [plans.plan(*given)]
+    found = make(command.folder, command.options, machine)
+    choice = plans.choose(found, limit)
+    if command.json:
+        chosen = {"choice": choice.plan.config.to_json(), "reason": choice.reason}
+        print(json.dumps({"plans": [plan.to_json() for plan in found]} | (chosen if command.grid else {})))
+    elif command.grid:
+        show_grid(found, choice)
+    else:
+        show_plan(found[0])
     return 0
 
 

@@ -8,7 +8,7 @@ import platform
 import shutil
 
 from launch.face import short
-from launch.local import WorkerFailure, run_local
+from launch.local import WorkerFailure, core_count, run_local
 from launch.worker import Job
 
 PACKAGES = (
@@ -53,9 +53,8 @@ def _say_version(name: str) -> bool:
 def _say_devices() -> None:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     compiler = shutil.which(os.environ.get("CC", "cc")) or "none"
-    print(f"{'cores':<16} {cores}, C compiler: {compiler}")
+    print(f"{'cores':<16} {core_count()}, C compiler: {compiler}")
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     print(f"{'CUDA devices':<16} {', '.join(devices) or 'none'}")
     backends = [

@@ -111,6 +111,11 @@ def _way_on(run_dir: Path | None) -> str:
     return ""
 
 
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def _agent_tamed() -> Iterator[None]:
     """No log lines of the elastic agent, and none of its signal handlers left behind."""
@@ -129,8 +134,7 @@ def _agent_tamed() -> Iterator[None]:
 @contextlib.contextmanager
 def _environment(job: Job) -> Iterator[None]:
     """What the workers inherit: their threads, the loopback device, and silence from libraries."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(job.threads or max(1, cores // job.workers))
+    threads = str(job.threads or max(1, core_count() // job.workers))
     wanted = {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

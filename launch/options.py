@@ -29,11 +29,16 @@ class Partition:
     out: Path
     """New folder for the parts."""
     method: str = "metis"
-    """metis (few halo slots) or random."""
+    """metis, random, streaming[:ldg|:fennel] and coarse (for graphs that METIS cannot hold),
+    file:ASSIGNMENT.npy (one part index a node), source (a folder of DGL parts)."""
     objective: Literal["volume", "cut"] = "volume"
     """What METIS minimises: rows to send, or edges between parts."""
     seed: int = 0
     """Seed of the partitioner."""
+    refine: bool = True
+    """Lower the largest part's rows sent and uneven work after METIS (not with --objective cut)."""
+    starts: int = 0
+    """METIS runs of which the best is kept; 0 = a number that suits the size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,31 @@ class Inspect:
     """Folder of parts, made by bnsgcn partition."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON instead of a table."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    """Also draw who sends how much to whom, and each part's load."""
+    layers: int = 3
+    """Layers of the model whose memory is estimated."""
+    hidden: int = 128
+    """Width of its hidden layers."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Predict memory, bytes and epoch time of a run before it is run."""
+
+    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="DIR")]
+    """Folder of parts, made by bnsgcn partition."""
+    grid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Compare sampling rates, pipeline and wire dtypes, and choose."""
+    link_gbit_s: float = 16.0
+    """What the link of one worker carries each way, Gbit/s; 16 is loopback."""
+    memory_gb: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """What a worker may use at most, GB; only plans that fit are chosen."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON instead of a table."""
+    options: Annotated[TrainConfig, OmitArgPrefixes, tyro.conf.arg(name="model and training")] = (
+        dataclasses.field(default_factory=TrainConfig)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +124,12 @@ class Doctor:
     """Show versions, devices and kernels, and try a round trip between two processes."""
 
 
-Command = Partition | Inspect | Train | Evaluate | Predict | Doctor
+Command = Partition | Inspect | Plan | Train | Evaluate | Predict | Doctor
 
 COMMANDS: dict[str, type[Command]] = {
     "partition": Partition,
     "inspect": Inspect,
+    "plan": Plan,
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
@@ -118,7 +149,15 @@ EXAMPLES = {
         "bnsgcn partition npz:graphs/cora.npz --parts 4 --out parts/cora --objective cut",
         "bnsgcn partition npz:graphs/blog.npz,features=degree --parts 2 --out parts/blog",
     ),
-    "inspect": ("bnsgcn inspect parts/cora", "bnsgcn inspect parts/cora --json"),
+    "inspect": (
+        "bnsgcn inspect parts/cora",
+        "bnsgcn inspect parts/cora --json",
+        "bnsgcn inspect parts/cora --plot cora.png",
+    ),
+    "plan": (
+        "bnsgcn plan parts/cora --model sage --layers 4 --hidden 256",
+        "bnsgcn plan parts/cora --grid --link-gbit-s 1",
+    ),
     "train": (
         "bnsgcn train synthetic --run-dir runs/first",
         "bnsgcn train parts/cora --run-dir runs/cora --model gcn --layers 2 --hidden 16 --lr 0.01",

@@ -92,8 +92,7 @@ def _with_source(command: Command, source: str) -> Command:
 
 def train_options() -> list[str]:
     """Names of all options of `bnsgcn train`, without dashes in front."""
-    own = [field.name for field in dataclasses.fields(Train) if field.name not in ("options", "source")]
-    return [_key(name) for name in [*own, *(field.name for field in dataclasses.fields(TrainConfig))]]
+    return options_of("train")
 
 
 def _key(name: str) -> str:
@@ -169,13 +168,15 @@ class _Reject:
         if not token.startswith("-"):
             return Mistake(f"'{token}' is one argument too many; {self._see}")
         option = token.partition("=")[0]
-        known = train_options() if self._command == "train" else _plain_options(self._command)
-        near = _nearest(option.replace("_", "-"), [f"--{name}" for name in known])
+        near = _nearest(option.replace("_", "-"), [f"--{name}" for name in options_of(self._command)])
         return Mistake(f"unknown option '{option}'{near}; {self._see}", option)
 
 
-def _plain_options(command: str) -> list[str]:
-    return [_key(field.name) for field in dataclasses.fields(COMMANDS[command])] if command else []
+def options_of(command: str) -> list[str]:
+    """Names of a command's options, without dashes in front."""
+    own = [field.name for field in dataclasses.fields(COMMANDS[command])] if command else []
+    nested = [field.name for field in dataclasses.fields(TrainConfig)] if "options" in own else []
+    return [_key(name) for name in [*own, *nested] if name not in ("options", "source", "folder", "run")]
 
 
 def _name(argument: Any) -> str:

@@ -1,13 +1,19 @@
-"""The quality of a partition as a table, worst part first."""
+"""Tables: the quality of a partition, worst part first, and what a run is predicted to cost."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from launch.face import short, size
+from launch.face import duration, short, size
 from partition.quality import Quality
+
+if TYPE_CHECKING:
+    from bnsgcn.plan import Choice, Plan
 
 COLUMNS = {
     "inner\nnodes": "inner_nodes",
@@ -20,18 +26,69 @@ COLUMNS = {
 BALANCED = ("inner_nodes", "inner_arcs", "halo_arcs", "recv_rows", "send_rows", "train_nodes")
 
 
-def show_quality(quality: Quality, console: Console | None = None) -> None:
-    """Print the table; standard output if no console is given."""
-    shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name in ("part", *COLUMNS, "feature\nbytes"):
-        table.add_column(name, justify="right", header_style="dim")
+def show_quality(
+    quality: Quality, console: Console | None = None, *, layers: int = 3, hidden: int = 128
+) -> None:
+    """Print the table; standard output if no console is given. Memory is that of a model of this size."""
+    table = _table("part", *COLUMNS, "feature\nbytes", "worker\nmemory")
+    memory = quality.worker_bytes(layers=layers, hidden=hidden)
     for part in quality.worst_first():
         counts = [short(getattr(part, field)) for field in COLUMNS.values()]
-        table.add_row(str(part.part), *counts, size(part.feature_bytes))
+        table.add_row(str(part.part), *counts, size(part.feature_bytes), size(memory[part.part]))
     ratios = [f"{quality.worst_over_mean[name]:.2f}" for name in BALANCED]
-    table.add_row("worst/mean", *ratios, "", style="bold")
-    shown_on.print(Group(Text(_headline(quality), style="bold"), table, Text(_footline(quality))))
+    table.add_row("worst/mean", *ratios, "", "", style="bold")
+    (console or _stdout()).print(
+        Group(Text(_headline(quality), style="bold"), table, Text(_footline(quality)))
+    )
+
+
+def show_plan(plan: Plan, console: Console | None = None) -> None:
+    """Print what each worker of a run is predicted to need."""
+    table = _table("rank", "inner\nrows", "halo\nslots", "sent", "received", "compute", "waiting", "memory")
+    for rank in plan.ranks:
+        table.add_row(
+            str(rank.rank),
+            short(rank.inner_rows),
+            short(rank.halo_slots),
+            size(rank.sent_bytes),
+            size(rank.received_bytes),
+            duration(rank.compute_s),
+            duration(rank.exposed_s),
+            size(rank.peak_bytes),
+        )
+    title = f"{plan.config.model} on {plan.name}, {plan.parts} workers: {duration(plan.epoch_s)} an epoch"
+    foot = f"{size(plan.traffic.sent_bytes)} sent an epoch, {size(plan.peak_bytes)} a worker at most"
+    (console or _stdout()).print(Group(Text(title, style="bold"), table, Text(foot)))
+
+
+def show_grid(plans: Sequence[Plan], choice: Choice, console: Console | None = None) -> None:
+    """Print what each choice of rate, pipeline and wire dtype is predicted to cost, and the one to take."""
+    table = _table("rate", "pipeline", "wire", "epoch", "sent", "memory", "")
+    for plan in plans:
+        taken = plan is choice.plan
+        config = plan.config
+        table.add_row(
+            f"{config.sampling_rate:g}",
+            "yes" if config.pipeline else "no",
+            config.wire_dtype,
+            duration(plan.epoch_s),
+            size(plan.traffic.sent_bytes),
+            size(plan.peak_bytes),
+            "<- take this" if taken else "",
+            style="bold" if taken else "",
+        )
+    (console or _stdout()).print(Group(table, Text(choice.reason)))
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in names:
+        table.add_column(name, justify="right", header_style="dim")
+    return table
+
+
+def _stdout() -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def _headline(quality: Quality) -> str:

@@ -120,3 +120,23 @@ def test_doctor(command: Command) -> None:
     assert "rows intact" in ended.out
     assert "taken by --kernel auto" in ended.out
     assert command("--version").out.startswith("bnsgcn 0.")
+
+
+def test_plan(command: Command, two_parts: Path) -> None:
+    ended = command("plan", two_parts, "--json")
+    assert (ended.status, ended.err) == (0, ""), ended
+    (plan,) = json.loads(ended.out)["plans"]
+    assert plan["parts"] == 2
+    assert plan["sent_bytes_per_epoch"] > 0
+    assert "an epoch" in command("plan", two_parts).out
+    ended = command("plan", two_parts, "--grid", "--link-gbit-s", "0.001")
+    assert ended.out.count("<- take this") == 1
+    assert max(len(line) for line in ended.out.splitlines()) <= 80
+    assert len(json.loads(command("plan", two_parts, "--grid", "--json").out)["plans"]) == 16
+    assert "a worker needs" in command("plan", two_parts, "--memory-gb", "0.001").mistake()
+    assert "--link-gbit-s is 0, must be above 0" in command("plan", two_parts, "--link-gbit-s", "0").mistake()
+
+
+def test_inspect_draws(command: Command, two_parts: Path, tmp_path: Path) -> None:
+    assert command("inspect", two_parts, "--plot", tmp_path / "quality.png").status == 0
+    assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
