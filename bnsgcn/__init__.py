@@ -1,1 +1,55 @@
-"""Distributed full-graph training of graph convolutional networks: what every worker runs."""
+"""Distributed full-graph training of graph convolutional networks: what every worker runs.
+
+The public names below are imported when they are first used, so that `import bnsgcn` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnsgcn.checkpoint import Checkpoints
+    from bnsgcn.config import TrainConfig
+    from bnsgcn.dist import World
+    from bnsgcn.evaluate import Scores
+    from bnsgcn.nn import GNN, Dropout, GATConv, GCNConv, SAGEConv
+    from bnsgcn.record import Listener, RunFolder
+    from bnsgcn.trainer import Trainer
+    from bnsgcn.worker import evaluate_run, predict_run, train_worker
+
+__all__ = [
+    "GNN",
+    "Checkpoints",
+    "Dropout",
+    "GATConv",
+    "GCNConv",
+    "Listener",
+    "RunFolder",
+    "SAGEConv",
+    "Scores",
+    "TrainConfig",
+    "Trainer",
+    "World",
+    "evaluate_run",
+    "predict_run",
+    "train_worker",
+]
+
+_HOMES = {
+    "bnsgcn.checkpoint": ("Checkpoints",),
+    "bnsgcn.config": ("TrainConfig",),
+    "bnsgcn.dist": ("World",),
+    "bnsgcn.evaluate": ("Scores",),
+    "bnsgcn.nn": ("GNN", "Dropout", "GATConv", "GCNConv", "SAGEConv"),
+    "bnsgcn.record": ("Listener", "RunFolder"),
+    "bnsgcn.trainer": ("Trainer",),
+    "bnsgcn.worker": ("evaluate_run", "predict_run", "train_worker"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'bnsgcn' has no attribute {name!r}")

@@ -1,0 +1,226 @@
+"""What holds for the tree as a whole: who imports whom, where state may live, what documents say."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bnsgcn
+from launch.options import COMMANDS
+from launch.parse import options_of
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY_IMPORT = {"partition": {"partition"}, "bnsgcn": {"bnsgcn", "partition"}, "launch": set()}
+PACKAGES = tuple(MAY_IMPORT)
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+BANNED = {"ctx", "pos", "buf", "tmp", "info", "data", "util", "utils", "helper", "manager"}
+THEIR_WORDS = {("graph.py", "data")}
+"""PyTorch Geometric calls a graph so, and `Graph.from_pyg(data)` takes one."""
+RANK_CALLS = {"get_rank", "get_world_size", "new_group", "init_process_group", "get_group_rank"}
+
+
+def modules(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def breaches(package: str, source: str) -> list[str]:
+    """Imports of one module that go the wrong way."""
+    wrong = []
+    for name in imported(ast.parse(source)):
+        top = name.partition(".")[0]
+        if top in PACKAGES and package != "launch" and top not in MAY_IMPORT[package]:
+            wrong.append(name)
+        if package == "partition" and name.startswith("torch.distributed"):
+            wrong.append(name)
+    return wrong
+
+
+def test_imports_go_one_way() -> None:
+    for package in PACKAGES:
+        for path in modules(package):
+            assert not breaches(package, path.read_text()), path
+    assert breaches("partition", "from bnsgcn.config import TrainConfig")
+    assert breaches("partition", "import torch.distributed as dist")
+    assert breaches("bnsgcn", "import launch.cli")
+    assert not breaches("launch", "import bnsgcn, partition.store")
+
+
+def test_partitioning_needs_no_torch() -> None:
+    check = (
+        "import sys, partition.build, partition.store, partition.quality\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def rank_calls(source: str) -> list[str]:
+    """Names of torch.distributed's questions about rank, size and groups that a module asks."""
+    attributes = (node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute))
+    return [name for name in attributes if name in RANK_CALLS]
+
+
+def test_only_dist_asks_for_ranks_and_groups() -> None:
+    for path in modules(*PACKAGES):
+        if path != ROOT / "bnsgcn" / "dist.py":
+            assert not rank_calls(path.read_text()), path
+    assert rank_calls((ROOT / "bnsgcn" / "dist.py").read_text())
+
+
+def names_bound(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Every name that is bound, and whether it is an argument of an autograd Function's method."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, False
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, False
+            if isinstance(node, ast.FunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                for argument in given:
+                    yield argument.arg, node.name in ("forward", "backward", "setup_context")
+
+
+def test_names_say_what_things_are() -> None:
+    for path in modules(*PACKAGES):
+        found = {
+            name
+            for name, in_function in names_bound(ast.parse(path.read_text()))
+            if name.lower() in BANNED
+            and not (name == "ctx" and in_function)
+            and (path.name, name) not in THEIR_WORDS
+        }
+        assert not found, f"{path}: {found}"
+        assert path.stem not in BANNED, path
+    assert ("info", False) in names_bound(ast.parse("info = 3"))
+
+
+def test_no_module_keeps_distributed_state() -> None:
+    """Nothing that a model or a trainer reaches is a module-level instance or a rebound global."""
+    for path in modules("bnsgcn", "partition"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.Global), f"{path}:{node.lineno} rebinds a global"
+        for node in tree.body:
+            value = getattr(node, "value", None)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(value, ast.Call):
+                made = ast.unparse(value.func)
+                assert made.rpartition(".")[2] not in ("World", "Trainer", "Traffic", "Spans", "Lane"), path
+
+
+def test_nothing_is_unpickled_from_disk() -> None:
+    loads = 0
+    for path in modules(*PACKAGES):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                where = f"{path}:{node.lineno}"
+                assert "pickle.load" not in called, where
+                if called == "torch.load":
+                    loads += 1
+                    assert given.get("weights_only") == "True", where
+                if called in ("np.load", "numpy.load"):
+                    assert given.get("allow_pickle", "False") == "False", where
+    assert loads
+
+
+def test_randomness_has_a_seed() -> None:
+    """No draw from a process-wide generator, and no generator without a seed."""
+    for path in modules(*PACKAGES):
+        text = path.read_text()
+        assert not re.search(r"^\s*(import random|from random import)", text, re.MULTILINE), path
+        assert "default_rng()" not in text, path
+        assert not re.search(r"np\.random\.(seed|rand|randn|randint|choice|permutation|shuffle)\(", text), (
+            path
+        )
+
+
+def test_files_and_functions_stay_readable() -> None:
+    for path in modules(*PACKAGES):
+        text = path.read_text()
+        assert text.count("\n") <= 400, f"{path} is long"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 70, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_nothing_is_left_to_do() -> None:
+    marker = re.compile("TO" + "DO|FIX" + "ME|X" + "XX")
+    for path in [*modules(*PACKAGES, "tests"), *(ROOT / name for name in DOCUMENTS)]:
+        assert not marker.search(path.read_text()), path
+
+
+def docstrings_and_comments(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
+    with path.open("rb") as file:
+        texts += [
+            token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.COMMENT
+        ]
+    return "\n".join(texts)
+
+
+FOREIGN_OPTIONS = {
+    "help", "version", "nproc-per-node", "nnodes", "max-restarts", "rdzv-backend", "rdzv-id", "rdzv-endpoint",
+    "rdzv-conf", "local-addr", "nodes", "gpus-per-node", "standalone",
+}  # fmt: skip
+THEIR_OPTIONS = re.compile(r"^\|\s*`[^`]*`(?:, `[^`]*`)*", re.MULTILINE)
+"""First column of the README's table from the flags of other code bases to ours."""
+
+
+def options_named(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*[a-z0-9])", text))
+
+
+def known_options() -> set[str]:
+    names = {option for command in COMMANDS for option in options_of(command)}
+    return names | {f"no-{name}" for name in names} | FOREIGN_OPTIONS
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_options_that_documents_name_exist(name: str) -> None:
+    text = THEIR_OPTIONS.sub("", (ROOT / name).read_text())
+    assert not options_named(text) - known_options()
+
+
+def test_options_that_docstrings_name_exist() -> None:
+    for path in modules(*PACKAGES):
+        assert not options_named(docstrings_and_comments(path)) - known_options(), path
+    assert options_named("see --no-such-thing") - known_options()
+
+
+def test_paths_that_documents_name_exist() -> None:
+    for name in DOCUMENTS:
+        for path in re.findall(
+            r"`((?:partition|bnsgcn|launch|tests|benchmarks)/[\w./-]*)`", (ROOT / name).read_text()
+        ):
+            assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+def test_public_names_are_there() -> None:
+    for name in bnsgcn.__all__:
+        assert getattr(bnsgcn, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = bnsgcn.nothing
+    check = "import sys, bnsgcn\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_the_packages_say_that_they_are_typed() -> None:
+    for package in PACKAGES:
+        assert (ROOT / package / "py.typed").exists()
