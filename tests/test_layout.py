@@ -21,7 +21,7 @@ MAY_IMPORT = {"partition": {"partition"}, "bnsgcn": {"bnsgcn", "partition"}, "la
 PACKAGES = tuple(MAY_IMPORT)
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 BANNED = {"ctx", "pos", "buf", "tmp", "info", "data", "util", "utils", "helper", "manager"}
-THEIR_WORDS = {("graph.py", "data")}
+THEIR_WORDS = {("graph.py", "data"), ("interchange.py", "data")}
 """PyTorch Geometric calls a graph so, and `Graph.from_pyg(data)` takes one."""
 RANK_CALLS = {"get_rank", "get_world_size", "new_group", "init_process_group", "get_group_rank"}
 
