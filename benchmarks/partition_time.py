@@ -89,7 +89,7 @@ def run_ours(path: Path, parts: int) -> dict[str, Any]:
         return {
             "seconds": seconds,
             "peak_bytes": usage.ru_maxrss * 1024,
-            "phases": next((line for line in said.splitlines() if line.startswith("wrote ")), ""),
+            "phases": next((line for line in said.splitlines() if ": read " in line), ""),
             "volume": quality.total_volume,
             "send": worst["send_rows"],
             "recv": worst["recv_rows"],

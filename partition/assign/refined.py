@@ -9,6 +9,7 @@ from partition.csr import Int64Array, IntArray
 from partition.graph import Graph
 from partition.refine import PartOf, Refined, load_weights, new_state, obstacle, refine
 from partition.refine.state import State
+from partition.volume import total_volume
 
 KICKS, KICKED_ARCS = 10, 100_000
 SLOW_ARCS = 1_000_000
@@ -52,6 +53,17 @@ def refined_parts(
         best = refine(
             state_of(best.part_of), reference=reference, aims=recipe.aims, seed=recipe.seed, kicks=KICKS
         )
+    if graph.directed:
+        return _within_slack(graph, best.part_of, starts[: plain or None], recipe)
     shares = ", ".join(f"{name} {share:.3f}" for name, share in best.worst_over_mean.items())
     progress(f"refined: {reference:,} -> {best.volume:,} rows sent; worst over mean: {shares}")
     return best.part_of
+
+
+def _within_slack(graph: Graph, part_of: PartOf, starts: list[PartOf], recipe: Recipe) -> PartOf:
+    """`part_of`, or the best start where the arcs in their own direction say that too much would be sent."""
+    lowest, start = min(
+        ((total_volume(graph, start, recipe.parts), start) for start in starts), key=lambda pair: pair[0]
+    )
+    allowed = (1 + recipe.aims.slack) * lowest
+    return part_of if total_volume(graph, part_of, recipe.parts) <= allowed else start

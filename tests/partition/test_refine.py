@@ -163,8 +163,10 @@ def test_same_seed_same_assignment() -> None:
 def test_directed_graph_is_refined_too() -> None:
     rng = np.random.default_rng(0)
     graph = random_graph(rng, random_arcs(rng, 60, 200), 60, directed=True)
-    part_of = assign(graph, Recipe(parts=3), lambda _: None)
+    part_of = assign(graph, Recipe(parts=3, starts=2), lambda _: None)
     assert np.bincount(part_of, minlength=3).min() > 0
+    alone = assign(graph, Recipe(parts=3, refine=False), lambda _: None)
+    assert total_volume(graph, part_of, 3) <= 1.02 * total_volume(graph, alone, 3) + 3
 
 
 def test_without_a_compiler_the_same_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
