@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bnsgcn import kernels as kernel_backends
 from bnsgcn import measurements
+from bnsgcn.adam import Adam
 from bnsgcn.checkpoint import Checkpoints
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
@@ -100,9 +101,7 @@ class Trainer:
         self.training = self._sets.training
         self._aim()
         self._gradients = FlatGradients(self.model.parameters())
-        self._optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False
-        )
+        self._optimizer = Adam(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self._best_weights: dict[str, Tensor] | None = None
         self._epochs: list[dict[str, float]] = []
 
