@@ -58,11 +58,18 @@ class Pool:
         if place < len(self._sizes) and self._sizes[place] <= _WASTE * size:
             del self._sizes[place]
             return self._blocks.pop(place)
-        block = mmap.mmap(-1, size)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            block.madvise(mmap.MADV_HUGEPAGE)
+        block = _map(size)
         self.mapped_bytes += size
         return block
+
+
+def _map(size: int) -> mmap.mmap:
+    """Anonymous memory in large pages; private, since shared memory has none."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return mmap.mmap(-1, size)
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block.madvise(mmap.MADV_HUGEPAGE)
+    return block
 
 
 _pool = Pool()
