@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from bnsgcn.kernels.portable import check_rows
 
 _PREFETCH_ARCS = 8
 _ROWS_AT_ONCE = 64
+_FORWARD, _DESTINATIONS, _SOURCES = range(3)
+"""Passes of native_attention.h."""
 
 
 class CompiledBlocks(NativeKernels):
@@ -78,12 +81,11 @@ class CompiledBlocks(NativeKernels):
         total, weight = memory.empty((csr.num_rows, heads, width), x), x.new_empty(csr.num_rows, heads)
         task = attention_task(
             x.dtype,
-            **{"indptr": csr.indptr, "indices": csr.indices, "num_rows": csr.num_rows},
-            **{"heads": heads, "width": width, "slope": slope, "swapped": 0},
-            **{"row_score": given[0], "col_score": given[1], "col_x": given[2], "shift": given[3]},
-            **{"out": total, "out_score": weight},
+            **_fields(csr, _FORWARD),
+            **{"heads": heads, "width": width, "slope": slope, "shift": given[3], "col_x": given[2]},
+            **{"row_score": given[0], "col_score": given[1], "out": total, "out_score": weight},
         )
-        self._call(f"attention_forward_{_kind(csr, x)}", ctypes.byref(task))
+        self._call(f"attention_{_kind(csr, x)}", ctypes.byref(task))
         return total, weight
 
     def attention_sum_backward(
@@ -107,29 +109,22 @@ class CompiledBlocks(NativeKernels):
         shift, grad_sum, grad_weight = shift.contiguous(), grad_sum.contiguous(), grad_weight.contiguous()
         grad_dst, grad_src = torch.empty_like(score_dst), torch.empty_like(score_src)
         grad_x = memory.empty(tuple(x.shape), x)
-        common = {
-            "heads": x.shape[1],
-            "width": x.shape[2],
-            "slope": slope,
-            "shift": shift,
-            "grad_weight": grad_weight,
-        }
+        common = {"heads": x.shape[1], "width": x.shape[2], "slope": slope, "shift": shift}
+        common["grad_weight"] = grad_weight
         towards = attention_task(
             x.dtype,
-            **{"indptr": csr.indptr, "indices": csr.indices, "num_rows": csr.num_rows, "swapped": 0},
+            **_fields(csr, _DESTINATIONS),
             **{"row_score": score_dst, "col_score": score_src, "row_x": grad_sum, "col_x": x},
-            **{"out_score": grad_dst},
-            **common,
+            **{"out_score": grad_dst, **common},
         )
-        self._call(f"attention_backward_{_kind(csr, x)}", ctypes.byref(towards))
+        self._call(f"attention_{_kind(csr, x)}", ctypes.byref(towards))
         away = attention_task(
             x.dtype,
-            **{"indptr": transposed.indptr, "indices": transposed.indices, "num_rows": transposed.num_rows},
-            **{"row_score": score_src, "col_score": score_dst, "row_x": x, "col_x": grad_sum, "swapped": 1},
-            **{"out": grad_x, "out_score": grad_src},
-            **common,
+            **_fields(transposed, _SOURCES),
+            **{"row_score": score_src, "col_score": score_dst, "row_x": x, "col_x": grad_sum},
+            **{"out": grad_x, "out_score": grad_src, **common},
         )
-        self._call(f"attention_backward_{_kind(transposed, x)}", ctypes.byref(away))
+        self._call(f"attention_{_kind(transposed, x)}", ctypes.byref(away))
         return grad_dst, grad_src, grad_x
 
     def transpose(self, csr: Csr) -> Csr:
@@ -190,3 +185,8 @@ def _summable(x: Tensor, out: Tensor | None) -> bool:
 def _kind(csr: Csr, x: Tensor) -> str:
     """The suffix of a native function for x's numbers and the block's ids."""
     return f"{REALS[x.dtype]}_{IDS[csr.indices.dtype]}"
+
+
+def _fields(csr: Csr, kind: int) -> dict[str, Any]:
+    """A block and a pass as fields of an attention task."""
+    return {"indptr": csr.indptr, "indices": csr.indices, "num_rows": csr.num_rows, "kind": kind}

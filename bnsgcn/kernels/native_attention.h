@@ -1,103 +1,247 @@
 /* One block of graph attention: weights exp(leaky_relu(dst + src) - shift) per arc and head, never stored for more
- * than ARCS arcs. A template over REAL, ID, EXP,
- * ROW_SUM (of native_dense.h) and NAME. */
+ * than ARCS arcs. A template over REAL, ID, EXP, WIDEST and NAME.
+ *
+ * Everything is a weighted sum of gathered rows; no product of two rows is taken per arc. With w the weights, s their
+ * slopes, x the sources' rows, g and q the gradients of the sum and of the weight:
+ *
+ *     forward        sum[r] = sum_c w x[c]                  weight[r] = sum_c w
+ *     destinations   dst[r] = <g[r], sum_c s w x[c]> + q[r] sum_c s w
+ *     sources        x'[c] = sum_r w g[r]                   src[c] = <x[c], sum_r s w g[r]> + sum_r s w q[r]
+ */
 
-#define ARCS 32 /* arcs whose weights are computed together: their rows still fit into the first cache level */
+#define ARCS 64 /* arcs whose weights are computed together */
+#define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
+#define GROUP (WIDEST > 8 ? 8 : WIDEST) /* vectors summed at once, twice of them for sources */
+
+enum NAME(pass) { NAME(FORWARD), NAME(DESTINATIONS), NAME(SOURCES) };
 
 typedef struct {
     const ID *indptr, *indices;
     int64_t num_rows, heads, width;
-    /* of the rows of this block, then of its columns */
-    const REAL *row_score, *col_score, *row_x, *col_x;
-    const REAL *shift, *grad_weight; /* of the destination, which are the rows unless `swapped` */
+    const REAL *row_score, *col_score; /* of this block's rows and columns; of SOURCES the rows are sources */
+    const REAL *col_x; /* [columns, heads, width], what is summed */
+    const REAL *row_x; /* [rows, heads, width], what the second sum is multiplied with; null in FORWARD */
+    const REAL *shift, *grad_weight; /* of the destinations */
     REAL slope;
-    REAL *out, *out_score; /* [rows, heads, width], [rows, heads] */
-    int swapped;
+    REAL *out, *out_score; /* [rows, heads, width], not of DESTINATIONS; [rows, heads] */
+    int pass;
     int threads;
 } NAME(attention_task);
 
-/* Weights [arcs, heads] of arcs [first, first + arcs) of row r, and the slope of the leaky ReLU at each. */
-INLINE void NAME(arc_weights)(const NAME(attention_task) *task, int64_t r, int64_t first, int64_t arcs,
-                              REAL *restrict weights, REAL *restrict slopes) {
-    const int64_t heads = task->heads;
-    const REAL *own = task->row_score + r * heads;
+typedef REAL NAME(wide) __attribute__((vector_size(VECTOR_BYTES)));
+
+/* A thread's scratch. Of ARCS arcs and their heads, rounded up to whole vectors: weights, weights times slopes, shifts
+ * and weight gradients as gathered, the row's own scores and shift repeated. Then a second sum [heads, width], weights
+ * of one arc spread to [heads, width], where each vector of a row starts, and its head. */
+typedef struct {
+    REAL *weights, *slanted, *shifts, *grads, *own, *second, *spread;
+    int64_t *start;
+    int32_t *head;
+    int64_t vectors;
+    int spreads; /* heads narrower than a vector: weights are spread over the row */
+} NAME(scratch);
+
+static NAME(scratch) NAME(make_scratch)(const NAME(attention_task) *task) {
+    const int64_t heads = task->heads, width = task->width, row = heads * width;
+    NAME(scratch) s;
+    const int64_t padded = (ARCS * heads + LANES - 1) / LANES * LANES;
+    s.weights = calloc((size_t)(5 * padded + 2 * row + 1), sizeof(REAL)); /* padding must be numbers */
+    s.slanted = s.weights + padded;
+    s.shifts = s.slanted + padded;
+    s.grads = s.shifts + padded;
+    s.own = s.grads + padded;
+    s.second = s.own + padded;
+    s.spread = s.second + row;
+    s.spreads = width < LANES;
+    const int64_t groups = s.spreads ? 1 : heads, length = s.spreads ? row : width;
+    const int64_t each = (length + LANES - 1) / LANES;
+    s.vectors = length < LANES ? 0 : groups * each;
+    s.start = malloc((size_t)(s.vectors + 1) * (sizeof(int64_t) + sizeof(int32_t)));
+    s.head = (int32_t *)(s.start + s.vectors + 1);
+    for (int64_t v = 0; v < s.vectors; v++) { /* the last of a head may overlap the one before it: both agree */
+        const int64_t within = v % each * LANES;
+        s.start[v] = v / each * length + (within + LANES > length ? length - LANES : within);
+        s.head[v] = (int32_t)(v / each);
+    }
+    return s;
+}
+
+static void NAME(drop_scratch)(NAME(scratch) s) {
+    free(s.weights);
+    free(s.start);
+}
+
+/* A row's own scores and shift, repeated as far as weigh_arcs reads them. */
+INLINE void NAME(repeat_own)(const NAME(attention_task) *task, int64_t r, int64_t arcs, const int64_t heads,
+                             const int pass, NAME(scratch) *s) {
+    const int64_t count = LANES % heads == 0 ? LANES : (arcs < ARCS ? arcs : ARCS) * heads;
+    for (int64_t i = 0; i < count; i += heads) {
+        memcpy(s->own + i, task->row_score + r * heads, (size_t)heads * sizeof(REAL));
+        if (pass != NAME(SOURCES)) memcpy(s->shifts + i, task->shift + r * heads, (size_t)heads * sizeof(REAL));
+    }
+}
+
+/* Weights of arcs [first, first + arcs) of a row; their sums are added to total [heads]. First everything is gathered,
+ * then computed in whole vectors. */
+INLINE void NAME(weigh_arcs)(const NAME(attention_task) *task, int64_t first, int64_t arcs, const int64_t heads,
+                             const int pass, NAME(scratch) *s, REAL *restrict total) {
+    REAL *restrict weights = s->weights, *restrict slanted = s->slanted;
+    REAL *restrict shifts = s->shifts, *restrict grads = s->grads;
+    const REAL *restrict own = s->own, negative = task->slope;
+    const int64_t count = arcs * heads;
+    const int repeats = LANES % heads == 0; /* one vector holds whole sets of heads */
     for (int64_t a = 0; a < arcs; a++) {
-        const int64_t c = task->indices[first + a];
-        const REAL *other = task->col_score + c * heads;
-        const REAL *shift = task->shift + (task->swapped ? c : r) * heads;
+        const int64_t c = (int64_t)task->indices[first + a] * heads;
+        memcpy(weights + a * heads, task->col_score + c, (size_t)heads * sizeof(REAL));
+        if (pass == NAME(SOURCES)) {
+            memcpy(shifts + a * heads, task->shift + c, (size_t)heads * sizeof(REAL));
+            memcpy(grads + a * heads, task->grad_weight + c, (size_t)heads * sizeof(REAL));
+        }
+    }
+    for (int64_t i = 0; i < count; i += LANES) {
+        const REAL *restrict from = own + (repeats ? 0 : i);
+        const REAL *restrict shift = shifts + (repeats && pass != NAME(SOURCES) ? 0 : i);
+        for (int j = 0; j < LANES; j++) {
+            const REAL score = from[j] + weights[i + j];
+            const REAL slope = score > 0 ? (REAL)1 : negative;
+            const REAL weight = EXP(score * slope - shift[j]);
+            weights[i + j] = weight;
+            if (pass != NAME(FORWARD)) slanted[i + j] = slope * weight;
+        }
+    }
+    for (int64_t i = 0; i < count; i += heads)
         for (int64_t h = 0; h < heads; h++) {
-            const REAL score = own[h] + other[h];
-            const REAL slope = score > 0 ? (REAL)1 : task->slope;
-            slopes[a * heads + h] = slope;
-            weights[a * heads + h] = score * slope - shift[h];
+            if (pass == NAME(FORWARD)) total[h] += weights[i + h];
+            if (pass == NAME(DESTINATIONS)) total[h] += slanted[i + h];
+            if (pass == NAME(SOURCES)) total[h] += slanted[i + h] * grads[i + h];
+        }
+}
+
+/* one += a x, and other += b x when there is another; `count` vectors from the `first`-th of each row. */
+INLINE void NAME(add_rows)(const NAME(attention_task) *task, const NAME(scratch) *s, int64_t from, int64_t arcs,
+                           int64_t first, const int count, const REAL *a, REAL *one, const REAL *b, REAL *other,
+                           const int two) {
+    const int64_t heads = task->heads, row = heads * task->width, *start = s->start + first;
+    const int32_t *head = s->head + first;
+    NAME(wide) sum[8], second[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) {
+        memcpy(&sum[i], one + start[i], sizeof sum[i]);
+        if (two) memcpy(&second[i], other + start[i], sizeof second[i]);
+    }
+    for (int64_t e = 0; e < arcs; e++) {
+        const REAL *x = task->col_x + row * (int64_t)task->indices[from + e];
+#pragma GCC unroll 8
+        for (int i = 0; i < count; i++) {
+            NAME(wide) value;
+            memcpy(&value, x + start[i], sizeof value);
+            sum[i] += a[e * heads + head[i]] * value;
+            if (two) second[i] += b[e * heads + head[i]] * value;
         }
     }
-    for (int64_t i = 0; i < arcs * heads; i++) weights[i] = EXP(weights[i]);
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) {
+        memcpy(one + start[i], &sum[i], sizeof sum[i]);
+        if (two) memcpy(other + start[i], &second[i], sizeof second[i]);
+    }
 }
 
-INLINE void NAME(add_scaled)(REAL *restrict to, const REAL *restrict from, REAL scale, int64_t width) {
-    for (int64_t c = 0; c < width; c++) to[c] += scale * from[c];
+/* The same for heads narrower than a vector, an arc at a time. */
+static void NAME(add_narrow)(const NAME(attention_task) *task, const NAME(scratch) *s, int64_t from, int64_t arcs,
+                             const REAL *a, REAL *restrict to) {
+    const int64_t heads = task->heads, width = task->width, row = heads * width;
+    REAL *restrict spread = s->spread;
+    for (int64_t e = 0; e < arcs; e++) {
+        const REAL *restrict x = task->col_x + row * (int64_t)task->indices[from + e];
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t c = 0; c < width; c++) spread[h * width + c] = a[e * heads + h];
+        for (int64_t c = 0; c < row; c++) to[c] += spread[c] * x[c];
+    }
 }
 
-/* out = sum of weight * col_x, out_score = sum of weights. */
-static void NAME(attend_row)(const NAME(attention_task) *task, int64_t r, REAL *weights, REAL *slopes) {
-    const int64_t heads = task->heads, width = task->width, stop = task->indptr[r + 1];
-    REAL *out = task->out + r * heads * width, *total = task->out_score + r * heads;
-    memset(out, 0, (size_t)(heads * width) * sizeof(REAL));
+#define ADD_CASE(n)                                                                                  \
+    case n:                                                                                          \
+        if (two) NAME(add_rows)(task, s, from, arcs, first, n, a, one, b, other, 1);                 \
+        else NAME(add_rows)(task, s, from, arcs, first, n, a, one, b, other, 0);                     \
+        break;
+
+static void NAME(add_arcs)(const NAME(attention_task) *task, const NAME(scratch) *s, int64_t from, int64_t arcs,
+                           const REAL *a, REAL *one, const REAL *b, REAL *other) {
+    const int two = b != NULL;
+    if (s->spreads) {
+        NAME(add_narrow)(task, s, from, arcs, a, one);
+        if (two) NAME(add_narrow)(task, s, from, arcs, b, other);
+        return;
+    }
+    for (int64_t first = 0, count; first < s->vectors; first += count) {
+        count = s->vectors - first < GROUP ? s->vectors - first : GROUP;
+        const int64_t next = first + count; /* two vectors that overlap must be summed at once */
+        if (next < s->vectors && s->start[next] - s->start[next - 1] < LANES) count--;
+        switch (count) {
+            ADD_CASE(1) ADD_CASE(2) ADD_CASE(3) ADD_CASE(4)
+#if WIDEST > 4
+            ADD_CASE(5) ADD_CASE(6) ADD_CASE(7) ADD_CASE(8)
+#endif
+        }
+    }
+}
+
+#undef ADD_CASE
+
+INLINE void NAME(attend_row)(const NAME(attention_task) *task, int64_t r, const int64_t heads, const int pass,
+                             NAME(scratch) *s) {
+    const int64_t width = task->width, row = heads * width, stop = task->indptr[r + 1];
+    REAL *total = task->out_score + r * heads, *out = pass == NAME(DESTINATIONS) ? NULL : task->out + r * row;
     memset(total, 0, (size_t)heads * sizeof(REAL));
+    if (out) memset(out, 0, (size_t)row * sizeof(REAL));
+    if (pass != NAME(FORWARD)) memset(s->second, 0, (size_t)row * sizeof(REAL));
+    NAME(repeat_own)(task, r, stop - task->indptr[r], heads, pass, s);
     for (int64_t first = task->indptr[r]; first < stop; first += ARCS) {
         const int64_t arcs = stop - first < ARCS ? stop - first : ARCS;
-        NAME(arc_weights)(task, r, first, arcs, weights, slopes);
-        for (int64_t a = 0; a < arcs; a++) {
-            const REAL *x = task->col_x + (int64_t)task->indices[first + a] * heads * width;
-            for (int64_t h = 0; h < heads; h++) {
-                const REAL weight = weights[a * heads + h];
-                total[h] += weight;
-                NAME(add_scaled)(out + h * width, x + h * width, weight, width);
-            }
-        }
+        NAME(weigh_arcs)(task, first, arcs, heads, pass, s, total);
+        if (pass == NAME(FORWARD)) NAME(add_arcs)(task, s, first, arcs, s->weights, out, NULL, NULL);
+        if (pass == NAME(DESTINATIONS)) NAME(add_arcs)(task, s, first, arcs, s->slanted, s->second, NULL, NULL);
+        if (pass == NAME(SOURCES)) NAME(add_arcs)(task, s, first, arcs, s->weights, out, s->slanted, s->second);
+    }
+    if (pass == NAME(FORWARD)) return;
+    for (int64_t h = 0; h < heads; h++) {
+        const REAL *own = task->row_x + r * row + h * width;
+        if (pass == NAME(DESTINATIONS)) total[h] *= task->grad_weight[r * heads + h];
+        total[h] += ROW_SUM(own, s->second + h * width, width);
     }
 }
 
-/* out_score = gradient of the rows' scores; with `swapped` (rows are sources) out = gradient of their x as well. */
-static void NAME(attend_row_backward)(const NAME(attention_task) *task, int64_t r, REAL *weights, REAL *slopes) {
-    const int64_t heads = task->heads, width = task->width, stop = task->indptr[r + 1];
-    REAL *total = task->out_score + r * heads;
-    memset(total, 0, (size_t)heads * sizeof(REAL));
-    if (task->swapped) memset(task->out + r * heads * width, 0, (size_t)(heads * width) * sizeof(REAL));
-    for (int64_t first = task->indptr[r]; first < stop; first += ARCS) {
-        const int64_t arcs = stop - first < ARCS ? stop - first : ARCS;
-        NAME(arc_weights)(task, r, first, arcs, weights, slopes);
-        for (int64_t a = 0; a < arcs; a++) {
-            const int64_t c = task->indices[first + a];
-            const REAL *grad_weight = task->grad_weight + (task->swapped ? c : r) * heads;
-            for (int64_t h = 0; h < heads; h++) {
-                const REAL *other = task->col_x + (c * heads + h) * width;
-                const REAL product = ROW_SUM(other, task->row_x + (r * heads + h) * width, width);
-                const REAL weight = weights[a * heads + h];
-                total[h] += weight * slopes[a * heads + h] * (grad_weight[h] + product);
-                if (task->swapped) NAME(add_scaled)(task->out + (r * heads + h) * width, other, weight, width);
-            }
-        }
+INLINE void NAME(attend_rows)(const NAME(attention_task) *task, int64_t begin, int64_t end, const int64_t heads,
+                              NAME(scratch) *s) {
+    for (int64_t r = begin; r < end; r++) {
+#if WIDEST > 4 /* a version for each pass */
+        if (task->pass == NAME(FORWARD)) NAME(attend_row)(task, r, heads, NAME(FORWARD), s);
+        if (task->pass == NAME(DESTINATIONS)) NAME(attend_row)(task, r, heads, NAME(DESTINATIONS), s);
+        if (task->pass == NAME(SOURCES)) NAME(attend_row)(task, r, heads, NAME(SOURCES), s);
+#else
+        NAME(attend_row)(task, r, heads, task->pass, s);
+#endif
     }
 }
 
-static void NAME(attend)(const NAME(attention_task) *task, const int backward) {
+void NAME(attention)(const NAME(attention_task) *task) {
 #pragma omp parallel num_threads(task->threads) if (task->threads > 1)
     {
-        REAL *scratch = malloc(2 * ARCS * (size_t)task->heads * sizeof(REAL));
-#pragma omp for schedule(dynamic, 64)
-        for (int64_t r = 0; r < task->num_rows; r++) {
-            if (backward) NAME(attend_row_backward)(task, r, scratch, scratch + ARCS * task->heads);
-            else NAME(attend_row)(task, r, scratch, scratch + ARCS * task->heads);
+        NAME(scratch) s = NAME(make_scratch)(task);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t begin = 0; begin < task->num_rows; begin += 64) {
+            const int64_t end = begin + 64 < task->num_rows ? begin + 64 : task->num_rows;
+#if WIDEST > 4 /* the number of heads known: small loops become straight lines */
+            if (task->heads == 1) NAME(attend_rows)(task, begin, end, 1, &s);
+            else if (task->heads == 4) NAME(attend_rows)(task, begin, end, 4, &s);
+            else if (task->heads == 8) NAME(attend_rows)(task, begin, end, 8, &s);
+            else
+#endif
+            NAME(attend_rows)(task, begin, end, task->heads, &s);
         }
-        free(scratch);
+        NAME(drop_scratch)(s);
     }
 }
-
-void NAME(attention_forward)(const NAME(attention_task) *task) { NAME(attend)(task, 0); }
-
-void NAME(attention_backward)(const NAME(attention_task) *task) { NAME(attend)(task, 1); }
 
 /* Largest of x [C, heads] over each row's columns; -inf for an empty row. */
 void NAME(row_max)(const ID *indptr, const ID *indices, int64_t num_rows, const REAL *x, int64_t heads, REAL *out,
@@ -108,9 +252,11 @@ void NAME(row_max)(const ID *indptr, const ID *indices, int64_t num_rows, const 
         for (int64_t e = indptr[r]; e < indptr[r + 1]; e++)
             for (int64_t h = 0; h < heads; h++) {
                 const REAL value = x[(int64_t)indices[e] * heads + h];
-                if (value > out[r * heads + h]) out[r * heads + h] = value;
+                out[r * heads + h] = value > out[r * heads + h] ? value : out[r * heads + h];
             }
     }
 }
 
 #undef ARCS
+#undef LANES
+#undef GROUP

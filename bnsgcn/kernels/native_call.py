@@ -147,11 +147,11 @@ def _attention_fields(real: Any) -> tuple[tuple[str, Any], ...]:
     return (
         *((name, ctypes.c_void_p) for name in ("indptr", "indices")),
         *((name, int64) for name in ("num_rows", "heads", "width")),
-        *((name, ctypes.c_void_p) for name in ("row_score", "col_score", "row_x", "col_x")),
+        *((name, ctypes.c_void_p) for name in ("row_score", "col_score", "col_x", "row_x")),
         *((name, ctypes.c_void_p) for name in ("shift", "grad_weight")),
         ("slope", real),
         *((name, ctypes.c_void_p) for name in ("out", "out_score")),
-        *((name, ctypes.c_int) for name in ("swapped", "threads")),
+        *((name, ctypes.c_int) for name in ("kind", "threads")),
     )
 
 
