@@ -129,7 +129,7 @@ def transfer_s(rounds: list[list[dict[str, Any]]], gbit: float) -> float:
     return 8 * sent / (gbit * 1e9)
 
 
-def rows_of(measured: Rounds, gbit: float) -> list[list[str]]:
+def rows_of(measured: Rounds, unlimited: Rounds, gbit: float) -> list[list[str]]:
     """One row a setting; p = 0 stands for the computation, the payload over the rate for the transfer."""
     rows = []
     compute = statistics.median(round_medians(measured["p=0"]))
@@ -143,6 +143,7 @@ def rows_of(measured: Rounds, gbit: float) -> list[list[str]]:
                 name,
                 Spread.of(round_medians(rounds)).show(3),
                 ratios(rounds, measured["p=0"]).show(3),
+                ratios(rounds, unlimited[name]).show(3),
                 f"{waited:.3f}",
                 f"{alone:.3f}",
                 f"{median / longest:.3f}",
@@ -151,28 +152,42 @@ def rows_of(measured: Rounds, gbit: float) -> list[list[str]]:
     return rows
 
 
-HEADER = ["setting", "epoch s", "/ p=0", "halo wait s", "transfer alone s", "/ max(p=0, transfer)"]
+HEADER = [
+    "setting",
+    "epoch s",
+    "/ p=0",
+    "/ no limit",
+    "halo wait s",
+    "transfer alone s",
+    "/ max(p=0, transfer)",
+]
 
 
 def measure(workload: str, options: argparse.Namespace) -> dict[str, Rounds]:
-    """Name of the link -> setting -> rounds."""
+    """Name of the link -> setting -> rounds. In a round every rate has its turn, so rates compare too."""
     folder = workload_parts(workload, 2, options.shared)
+    rates = [*options.gbit, float("inf")]
+    results: dict[str, Rounds] = {name_of(gbit): {name: [] for name in SETTINGS} for gbit in rates}
     with link() as between:
         contestants: list[Contestant] = []
         try:
             contestants = contestants_over(between, workload, folder)
-            results = {}
-            for gbit in [*options.gbit, float("inf")]:
-                between.limit(gbit)
-                name = "no limit" if gbit == float("inf") else f"{gbit:g} Gbit/s"
-                print(f"{workload} over {name}", file=sys.stderr, flush=True)
-                results[name] = interleave(
-                    contestants, rounds=options.rounds, epochs=options.epochs, warm_up=2
-                )
+            interleave(contestants, rounds=0, epochs=0, warm_up=2)
+            for number in range(options.rounds):
+                print(f"{workload}: round {number + 1} over every rate", file=sys.stderr, flush=True)
+                for gbit in rates:
+                    between.limit(gbit)
+                    kept = interleave(contestants, rounds=1, epochs=options.epochs, warm_up=0)
+                    for name, rounds in kept.items():
+                        results[name_of(gbit)][name] += rounds
             return results
         finally:
             for contestant in contestants:
                 contestant.close()
+
+
+def name_of(gbit: float) -> str:
+    return "no limit" if gbit == float("inf") else f"{gbit:g} Gbit/s"
 
 
 def rate_of(name: str) -> float:
@@ -210,7 +225,8 @@ def main() -> None:
     sections = []
     for workload, links in results.items():
         for name, measured in links.items():
-            sections.append(f"## {workload}, {name}\n\n" + table(HEADER, rows_of(measured, rate_of(name))))
+            rows = rows_of(measured, links["no limit"], rate_of(name))
+            sections.append(f"## {workload}, {name}\n\n" + table(HEADER, rows))
     write_record(
         "link",
         claim="Epoch time of two workers over a link of limited bandwidth, settings interleaved.",

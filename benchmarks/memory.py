@@ -45,9 +45,13 @@ def follow(workload: str, folder: Path, changes: dict[str, Any], epochs: int) ->
         contestant.close()
 
 
+def settled_after(epochs: int) -> int:
+    return min(SETTLED_AFTER, epochs // 3)
+
+
 def growth_bytes(sizes: list[float]) -> float:
     """Growth of the resident set after it has settled: median of the last tenth over that of the first."""
-    settled = sizes[min(SETTLED_AFTER, len(sizes) // 3) :]
+    settled = sizes[settled_after(len(sizes)) :]
     tenth = max(1, len(settled) // 10)
     return statistics.median(settled[-tenth:]) - statistics.median(settled[:tenth])
 
@@ -85,7 +89,7 @@ def main() -> None:
     header = [
         "setting",
         "resident MB",
-        f"growth MB after epoch {SETTLED_AFTER}",
+        f"growth MB after epoch {settled_after(options.epochs)}",
         "epochs with unequal weights",
     ]
     write_record(
