@@ -112,8 +112,13 @@ class RunFolder:
             "digest": manifest.digest,
             "launch": launch_id(),
         }
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "config.json", facts)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "config.json", facts)
+        except OSError as error:
+            raise ValueError(
+                f"--run-dir {self.path} cannot be written ({error.strerror}); name another folder"
+            ) from error
 
     def check(self, config: TrainConfig, manifest: PartsIdentity) -> None:
         """Raise the errors of `create` without writing anything."""

@@ -156,6 +156,8 @@ class Trainer:
             self.load("latest")
         if self._run is not None:
             self._run.rewind(self.progress.epoch, self.world.rank)
+            if self.world.rank == 0:  # the summary is of the whole run
+                self._epochs = self._run.metrics()
         if self.world.rank == 0:
             self._listener.on_start(
                 {

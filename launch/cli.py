@@ -45,8 +45,10 @@ def guarded(call: Callable[[], int]) -> int:
     except ValueError as error:
         return _say(" ".join(str(error).split()), MISTAKE)
     except WorkerFailure as error:
+        _leave_live_view()
         return _say(str(error), FAILURE)
     except Stopped as error:
+        _leave_live_view()
         return _say(f"{error}; all workers have ended", 128 + error.number)
     except KeyboardInterrupt:
         return _say("stopped by SIGINT", 130)
@@ -62,9 +64,13 @@ def _os_words(error: OSError) -> str:
     return f"{error.filename}: {words}" if error.filename else words
 
 
-def _say(message: str, status: int) -> int:
+def _leave_live_view() -> None:
+    """A live view that was cut off has hidden the cursor and left it behind its last line."""
     if sys.stdout.isatty():
-        print("\x1b[?25h", end="", flush=True)  # a live view that was cut off had hidden the cursor
+        print("\x1b[?25h", flush=True)
+
+
+def _say(message: str, status: int) -> int:
     print(f"bnsgcn: error: {message}", file=sys.stderr, flush=True)
     return status
 

@@ -212,6 +212,11 @@ def test_paths_that_documents_name_exist() -> None:
             assert (ROOT / path).exists(), f"{name} names {path}"
 
 
+def test_the_readme_quotes_the_example() -> None:
+    example = (ROOT / "tests" / "bnsgcn" / "own_model.py").read_text()
+    assert f"```python\n{example}```" in (ROOT / "README.md").read_text()
+
+
 def test_public_names_are_there() -> None:
     for name in bnsgcn.__all__:
         assert getattr(bnsgcn, name).__name__ == name

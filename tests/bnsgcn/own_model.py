@@ -35,9 +35,7 @@ def train(world: World, parts_dir: str) -> dict:
     return Trainer(world, part, model, TrainConfig(epochs=40)).fit()
 
 
-if (
-    __name__ == "__main__"
-):  # alone: python own_model.py DIR; K workers: torchrun --nproc-per-node K own_model.py DIR
+if __name__ == "__main__":  # python own_model.py DIR, or torchrun --nproc-per-node K own_model.py DIR
     world = World.start(device="cpu")
     summary = train(world, sys.argv[1])
     if world.rank == 0:

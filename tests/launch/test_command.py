@@ -48,8 +48,6 @@ def test_from_a_graph_to_a_score(command: Command, tmp_path: Path) -> None:
         "val_score": summary["val_score"],
         "test_score": summary["test_score"],
     }
-    assert f"test accuracy {summary['test_score']:.4f}" in command("evaluate", run_dir).out
-
     ended = command("predict", run_dir, "--out", tmp_path / "logits.npy")
     assert ended.status == 0
     logits = np.load(tmp_path / "logits.npy")
@@ -64,19 +62,23 @@ def test_from_a_graph_to_a_score(command: Command, tmp_path: Path) -> None:
     assert "reading" not in ended.out, "the cut graph is used again"
     assert "going on at epoch 30" in ended.out
     assert [line["epoch"] for line in RunFolder(run_dir).metrics()] == list(range(40))
+    again = command(*given, "--resume", "--epochs", "40")
+    assert again.status == 0
+    whole = json.loads((run_dir / "summary.json").read_text())
+    assert whole["epochs"] == 40
+    assert whole["epoch_s_median"] > 0, "a run that is done already keeps its figures"
 
 
 @pytest.mark.multi
-@pytest.mark.parametrize("model", ["gcn", "gat"])
-def test_multi_label_inductive_on_one_and_three_workers(model: str, command: Command, tmp_path: Path) -> None:
-    for parts in (1, 3):
-        folder = write_parts(tmp_path / f"multi{parts}", parts, multi=True)
-        run_dir = tmp_path / f"run{parts}"
-        ended = command("train", folder, "--run-dir", run_dir, *SMALL, "--model", model, "--inductive")
-        assert (ended.status, ended.err) == (0, ""), ended
-        assert f"starting {parts} worker" in ended.out
-        assert "test micro f1" in ended.out
-        assert json.loads((run_dir / "summary.json").read_text())["test_score"] > 0.7
+@pytest.mark.parametrize(("model", "parts"), [("gcn", 3), ("gat", 1)])
+def test_multi_label_inductive(model: str, parts: int, command: Command, tmp_path: Path) -> None:
+    folder = write_parts(tmp_path / "multi", parts, multi=True)
+    run_dir = tmp_path / "run"
+    ended = command("train", folder, "--run-dir", run_dir, *SMALL, "--model", model, "--inductive")
+    assert (ended.status, ended.err) == (0, ""), ended
+    assert f"starting {parts} worker" in ended.out
+    assert "test micro f1" in ended.out
+    assert json.loads((run_dir / "summary.json").read_text())["test_score"] > 0.7
 
 
 @pytest.mark.multi
@@ -85,6 +87,7 @@ def test_options_come_from_a_file(command: Command, two_parts: Path, tmp_path: P
     file.write_text(f'source = "{two_parts}"\nlayers = 2\nhidden = 8\nepochs = 3\neval-every = 1\n')
     ended = command("train", "--config", file, "--run-dir", tmp_path / "run", "--epochs", "2")
     assert ended.status == 0, ended
+    assert "test accuracy" in command("evaluate", tmp_path / "run").out
     config = RunFolder(tmp_path / "run").open().config
     assert config == TrainConfig(layers=2, hidden=8, epochs=2, eval_every=1)
 

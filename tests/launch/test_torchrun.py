@@ -130,6 +130,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 @pytest.mark.multi
 @pytest.mark.netns
+@pytest.mark.slow
 def test_two_hosts_train_the_same_weights_as_one(
     command: Command, two_hosts: tuple[Host, Host], whole_run: Path, two_parts: Path, tmp_path: Path
 ) -> None:
