@@ -3,6 +3,9 @@
 Accuracy for one label a node; micro-F1 or ROC-AUC for multi-hot labels. ROC-AUC is torchmetrics' binned
 form with 1001 thresholds over the predicted probabilities, averaged over the classes that have positives
 and negatives (as ogbn-proteins' evaluator), since its counts can be summed.
+
+A library computes the scores, because nobody should have to trust ours; it is imported with the first
+evaluation, which costs a second and 100 MB that a training step never needs.
 """
 
 from __future__ import annotations
@@ -51,7 +54,6 @@ def score(world: World, metric: MetricName, logits: Tensor, labels: Tensor) -> f
 
 
 def _counter(metric: MetricName, classes: int) -> Metric:
-    # Imported with the first evaluation: it takes a second and 100 MB that a training step never needs.
     from torchmetrics.classification import MulticlassAccuracy, MultilabelAUROC, MultilabelF1Score
 
     options: dict[str, Any] = {"sync_on_compute": False, "validate_args": False}
