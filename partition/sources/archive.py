@@ -25,12 +25,12 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
     def __init__(self, path: pathlib.Path, members: zipfile.ZipFile) -> None:
         self._path = path
         self._zip = members
-        self._infos = {info.filename.removesuffix(".npy"): info for info in members.infolist()}
+        self._infos = {entry.filename.removesuffix(".npy"): entry for entry in members.infolist()}
 
     def __getitem__(self, key: str) -> npt.NDArray[Any]:
-        info = self._infos[key]
+        entry = self._infos[key]
         try:
-            return self._mapped(info) if info.compress_type == zipfile.ZIP_STORED else self._read(info)
+            return self._mapped(entry) if entry.compress_type == zipfile.ZIP_STORED else self._read(entry)
         except ValueError as error:
             raise ValueError(f"{self._path}: array '{key}' cannot be read ({error})") from error
 
@@ -43,17 +43,17 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
     def __contains__(self, key: object) -> bool:
         return key in self._infos
 
-    def _read(self, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
-        with self._zip.open(info) as member:
+    def _read(self, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:
+        with self._zip.open(entry) as member:
             array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
             return array
 
-    def _mapped(self, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    def _mapped(self, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:
         with self._path.open("rb") as file:
-            file.seek(info.header_offset)
+            file.seek(entry.header_offset)
             signature, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
             if signature != b"PK\x03\x04":
-                raise zipfile.BadZipFile(f"no member at byte {info.header_offset}")
+                raise zipfile.BadZipFile(f"no member at byte {entry.header_offset}")
             file.seek(name_length + extra_length, 1)
             version = np.lib.format.read_magic(file)
             reader = (
@@ -65,7 +65,7 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
             if dtype.hasobject:
                 raise ValueError("it holds Python objects")
             if 0 in shape or shape == ():
-                return self._read(info)
+                return self._read(entry)
             return np.memmap(
                 self._path,
                 dtype,
