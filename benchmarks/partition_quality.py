@@ -145,7 +145,7 @@ def report(runs: list[dict[str, Any]], before: dict[str, Any]) -> None:
     write_record(
         "partition_quality",
         claim=f"Over {len(runs)} cuts of real graphs, the default sends {means['refined'][0]:.3f} times the "
-        "rows of the better of DGL's volume objective and plain METIS cut, with a more even load.",
+        "rows of the better of DGL's volume objective and plain METIS cut, at a slightly more even load.",
         body="Means over all graphs and parts (a cut whose reference is 0 rows is left out of the ratio):"
         f"\n\n{summary}"
         f"\n\nworst = largest part over mean part.\n\n{table(header, rows)}",
