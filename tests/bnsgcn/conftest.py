@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from bnsgcn.kernels import select
 from tests.bnsgcn.small_graphs import PartsFolder, folder_maker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_compiled() -> None:
+    """Compile before any rank's deadline runs; later processes find the result on disk."""
+    select("auto")
 
 
 @pytest.fixture(scope="session")
