@@ -147,7 +147,7 @@ INLINE void NAME(add_rows)(const NAME(attention_task) *task, const NAME(scratch)
 }
 
 /* The same for heads narrower than a vector, an arc at a time. */
-static void NAME(add_narrow)(const NAME(attention_task) *task, const NAME(scratch) *s, int64_t from, int64_t arcs,
+static __attribute__((noinline)) void NAME(add_narrow)(const NAME(attention_task) *task, const NAME(scratch) *s, int64_t from, int64_t arcs,
                              const REAL *a, REAL *restrict to) {
     const int64_t heads = task->heads, width = task->width, row = heads * width;
     REAL *restrict spread = s->spread;
@@ -165,7 +165,7 @@ static void NAME(add_narrow)(const NAME(attention_task) *task, const NAME(scratc
         else NAME(add_rows)(task, s, from, arcs, first, n, a, one, b, other, 0);                     \
         break;
 
-static void NAME(add_arcs)(const NAME(attention_task) *task, const NAME(scratch) *s, int64_t from, int64_t arcs,
+static __attribute__((noinline)) void NAME(add_arcs)(const NAME(attention_task) *task, const NAME(scratch) *s, int64_t from, int64_t arcs,
                            const REAL *a, REAL *one, const REAL *b, REAL *other) {
     const int two = b != NULL;
     if (s->spreads) {
