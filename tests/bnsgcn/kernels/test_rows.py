@@ -92,7 +92,7 @@ def test_int8_is_the_same_on_every_backend(kernels: Kernels, rows: int, columns:
 
 
 def test_int8_rounds_without_bias(kernels: Kernels) -> None:
-def test_int8_is_the_same_everywhere(kernels: Kernels, rows: int, columns: int, seed: int) -> None:
+    """The mean over many keys is the row, to the standard error of a mean; rounding to nearest is off."""
     x = torch.linspace(-1, 1, 41)[None] * 0.9 + 0.003
     draws = 1_000
     mean = torch.zeros(1, 41, dtype=torch.float64)
