@@ -7,6 +7,7 @@ slowest process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -124,18 +125,20 @@ class Contestant:
     def close(self) -> None:
         """Ask the processes to leave, then make them."""
         for process in self._processes:
-            if process.stdin is not None and process.poll() is None:
-                try:
-                    process.stdin.write("quit\n")
-                    process.stdin.close()
-                except OSError:
-                    continue
+            assert process.stdin is not None
+            with contextlib.suppress(OSError):  # it may have left already
+                process.stdin.write("quit\n")
+                process.stdin.flush()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
         for process in self._processes:
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
         for errors in self._errors:
             errors.close()
 
