@@ -38,7 +38,10 @@ def child(source: str, method: str, parts: int) -> None:
         start = time.monotonic()
         said: list[str] = []
         built = build_parts(
-            source, Recipe(parts=parts, method=method), out=out, progress=lambda line: said.append(line)
+            source,
+            Recipe(parts=parts, method=method),
+            out=out,
+            progress=lambda line: said.append(line.replace(str(out), "OUT")),
         )
         quality = inspect_parts(out)
         print(
