@@ -181,7 +181,7 @@ def _answer(index: int, size: int, meeting: str, timeout_s: float, function: byt
     torch.manual_seed(0)
     try:
         fn, args = pickle.loads(function)
-        world = World.join(meeting, rank=index, size=size, timeout_s=timeout_s)
+        world = World.join(meeting, rank=index, size=size, timeout_s=max(30.0, timeout_s))
         result = pickle.dumps(fn(world, *args))
         world.close()
     except Exception:

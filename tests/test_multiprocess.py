@@ -57,15 +57,15 @@ def test_processes_are_kept_unless_fresh_ones_are_asked_for(tmp_path: Path) -> N
         ("raise", r"rank 1 of 2 raised\n(.*\n)*.*ArithmeticError: seven is not eight"),
         ("exit", "rank 1 of 2 exited with status 3"),
         ("kill", "rank 1 of 2 was killed by signal 9"),
-        ("sleep", r"rank 1 was not done after 3 s, at\n(.*\n)*.*in fail_on_one"),
+        ("sleep", r"rank 1 was not done after 5 s, at\n(.*\n)*.*in fail_on_one"),
     ],
 )
 def test_a_failing_rank_fails_the_call_and_ends_the_others(how: str, message: str, tmp_path: Path) -> None:
     before = run_ranks(process_id, 2, tmp_path)
     begin = time.monotonic()
     with pytest.raises(RankFailure, match=message):
-        run_ranks(fail_on_one, 2, tmp_path, how, timeout_s=3 if how == "sleep" else 30)
-    assert time.monotonic() - begin < 10
+        run_ranks(fail_on_one, 2, tmp_path, how, timeout_s=5 if how == "sleep" else 30)
+    assert time.monotonic() - begin < 25
     for child in before:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
