@@ -213,7 +213,6 @@ def plot(runs: list[Run], graphs: list[str], cuts: tuple[str, ...], name: str) -
                         color=colours[method],
                         markerfacecolor="none" if number >= 10 else None,
                         capsize=2,
-                        label=method if cut == cuts[0] else None,
                     )
         axis.set_xscale("symlog", linthresh=1e-3)
         axis.set_xlabel("MB sent per epoch, all workers")
@@ -221,8 +220,19 @@ def plot(runs: list[Run], graphs: list[str], cuts: tuple[str, ...], name: str) -
         axis.set_title(graph)
     for axis in axes[len(graphs) :]:
         axis.axis("off")
-    axes[0].legend(fontsize=6)
+    shown = [method for method in METHODS if any(run["method"] == method for run in runs)]
+    keys = [_key("o", colours[method], method, hollow=list(METHODS).index(method) >= 10) for method in shown]
+    keys += [_key(marker, "black", cut, hollow=True) for cut, marker in zip(cuts, "os^Dv", strict=False)]
+    axes[0].legend(handles=keys, fontsize=5, ncols=2, loc="lower left")
     return save_figure(figure, name)
+
+
+def _key(marker: str, colour: str, label: str, *, hollow: bool) -> Any:
+    """One entry of the legend."""
+    from matplotlib.lines import Line2D
+
+    fill = "none" if hollow else colour
+    return Line2D([], [], linestyle="", marker=marker, color=colour, markerfacecolor=fill, label=label)
 
 
 def within_half_a_point(runs: list[Run], method: str) -> str:

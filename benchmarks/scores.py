@@ -95,7 +95,7 @@ def main() -> None:
     runs = read_runs(file)
     if not runs:
         raise Skip("no runs yet")
-    workers = [f"{parts} workers, % (seeds)" for parts in options.parts]
+    workers = [f"workers: {parts}, % (seeds)" for parts in options.parts]
     header = ["graph", "recipe", "metric", *workers, "published, full graph"]
     write_record(
         "scores",
