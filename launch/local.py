@@ -99,10 +99,11 @@ def _explained(failed: dict[int, int], outcomes: list[Outcome], run_dir: Path | 
     first = causes[0]
     if first.kind == "mistake":
         return ValueError(first.message)
+    what = "lost another rank" if first.kind == "consequence" else "failed"
     where = run_dir / "errors" / f"rank_{first.rank}.txt" if run_dir else None
     if where is not None and where.exists():
-        return WorkerFailure(f"rank {first.rank} failed: {first.message}; its traceback is in {where}")
-    return WorkerFailure(f"rank {first.rank} failed: {first.message}\n{first.trace}")
+        return WorkerFailure(f"rank {first.rank} {what}: {first.message}; its traceback is in {where}")
+    return WorkerFailure(f"rank {first.rank} {what}: {first.message}\n{first.trace}")
 
 
 def _way_on(run_dir: Path | None) -> str:

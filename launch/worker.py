@@ -5,6 +5,7 @@ python -m launch.worker FOLDER      FOLDER/job.json in, FOLDER/rank_K.json out
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -87,7 +88,8 @@ def train(parts_dir: str, run_dir: str, config: dict[str, Any]) -> dict[str, Any
     except Exception as error:
         outcome = outcome_of(error, int(os.environ.get("RANK", "0")))
         if outcome.kind != "mistake":
-            RunFolder(run_dir).log_error(outcome.rank, outcome.trace)
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                RunFolder(run_dir).log_error(outcome.rank, outcome.trace)
         raise
 
 

@@ -59,7 +59,9 @@ def test_the_explanation_names_the_rank_that_failed_first(tmp_path: Path) -> Non
     assert "rank 1 ended with status 3" in str(_explained({0: -15, 1: 3}, [], None))
     assert "rank 1 ended with status 3" in str(_explained({0: 1, 1: 3}, [lost], None))
     assert "rank 0 ended with status -15" in str(_explained({0: -15}, [], None))
-    assert str(_explained({0: 1, 1: -15}, [lost], None)).startswith("rank 0 failed: RuntimeError: peer")
+    assert str(_explained({0: 1, 1: -15}, [lost], None)).startswith(
+        "rank 0 lost another rank: RuntimeError: peer"
+    )
     wrong = _explained({0: 2}, [Outcome(rank=0, kind="mistake", message="2 parts but 3 workers")], None)
     assert isinstance(wrong, ValueError)
     (tmp_path / "errors").mkdir()
