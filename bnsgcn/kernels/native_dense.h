@@ -4,7 +4,7 @@
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
 #define CHUNK 512 /* rows of one partial sum of weight gradients: fixed, so that threads do not change the result */
 
-/* out = keep ? x * scale : 0; with relu also 0 where x <= 0. One row. */
+/* out = keep ? x * scale : 0; with relu also 0 where x <= 0: what is not a number stays one. One row. */
 INLINE void NAME(drop_row)(const REAL *x, REAL *out, int64_t columns, uint64_t state, int32_t levels, REAL scale,
                            const int relu) {
     int64_t c = 0;
@@ -14,14 +14,14 @@ INLINE void NAME(drop_row)(const REAL *x, REAL *out, int64_t columns, uint64_t s
 #pragma GCC ivdep
         for (int i = 0; i < BITS_BLOCK; i++) { /* out may be x, never a shifted x */
             const REAL value = x[c + i];
-            out[c + i] = bits[i] < levels && (!relu || value > 0) ? value * scale : (REAL)0;
+            out[c + i] = bits[i] < levels && !(relu && value <= 0) ? value * scale : (REAL)0;
         }
     }
     if (c < columns) {
         random_block(state, c / BITS_BLOCK, bits);
         for (int i = 0; i < (int)(columns - c); i++) {
             const REAL value = x[c + i];
-            out[c + i] = bits[i] < levels && (!relu || value > 0) ? value * scale : (REAL)0;
+            out[c + i] = bits[i] < levels && !(relu && value <= 0) ? value * scale : (REAL)0;
         }
     }
 }
@@ -102,7 +102,7 @@ static void NAME(norm_row)(const NAME(norm_task) *task, int64_t r, REAL *restric
         if (task->relu) NAME(drop_row)(centred, out, columns, state, task->levels, task->scale, 1);
         else NAME(drop_row)(centred, out, columns, state, task->levels, task->scale, 0);
     } else {
-        for (int64_t c = 0; c < columns; c++) out[c] = !task->relu || centred[c] > 0 ? centred[c] : (REAL)0;
+        for (int64_t c = 0; c < columns; c++) out[c] = task->relu && centred[c] <= 0 ? (REAL)0 : centred[c];
     }
 }
 

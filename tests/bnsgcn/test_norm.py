@@ -118,3 +118,20 @@ def test_dropout_is_another_each_epoch_and_none_in_evaluation() -> None:
     assert torch.equal(dropout(rows_of(World.single()), x), x)
     with pytest.raises(ValueError, match=r"dropout probability is 1\.0"):
         Dropout(1.0, layer=0)
+
+
+@pytest.mark.parametrize("kernel", ["torch", "dgl", "compiled"])
+@pytest.mark.parametrize("norm", ["layer", "none"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_what_is_not_a_number_stays_one(norm: Any, dropout: float, kernel: Any) -> None:
+    """A ReLU that turns it into 0 would let a run go on with a finite loss and a broken layer."""
+    try:
+        kernels = select(kernel)
+    except ValueError as missing:
+        pytest.skip(str(missing))
+    between = NormReluDropout(40, norm, dropout=dropout, layer=2)
+    x = torch.ones(3, 40)
+    x[1] = torch.nan
+    h = between(Rows(torch.arange(3), Clock(0), World.single(), kernels), x)
+    assert torch.isfinite(h[::2]).all()
+    assert torch.isnan(h[1]).any()
