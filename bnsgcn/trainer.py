@@ -187,11 +187,10 @@ class Trainer:
             loss = self._forward()
             loss.backward()
             with stage.spans.measure("reduce"):
-                total = self._gradients.reduce(self.world, loss)
+                self.progress.loss = float(self._gradients.reduce(self.world, loss))
+            if not math.isfinite(self.progress.loss):  # before the step: it would spoil every weight
+                self._stop_at_non_finite(epoch)
             self._optimizer.step()
-        self.progress.loss = float(total)
-        if not math.isfinite(self.progress.loss):
-            self._stop_at_non_finite(epoch)
         self.progress.epoch += 1
         measured = measurements.of_rank(epoch, self.progress.loss, stage.spans.collect(), stage.traffic)
         for lane in self.training.lanes[:1]:
