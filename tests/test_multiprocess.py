@@ -59,6 +59,7 @@ def test_processes_are_kept_unless_fresh_ones_are_asked_for(tmp_path: Path) -> N
         ("kill", "rank 1 of 2 was killed by signal 9"),
         ("sleep", r"rank 1 was not done after 5 s, at\n(.*\n)*.*in fail_on_one"),
     ],
+    ids=["raise", "exit", "kill", "sleep"],
 )
 def test_a_failing_rank_fails_the_call_and_ends_the_others(how: str, message: str, tmp_path: Path) -> None:
     before = run_ranks(process_id, 2, tmp_path)

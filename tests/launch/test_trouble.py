@@ -202,6 +202,7 @@ def losses(run_dir: Path) -> list[float]:
         ("exit", 1, "rank 1 ended with status 3 and said nothing"),
         ("mistake", 2, "--seven is 7, must be 8"),
     ],
+    ids=["kill", "exit", "mistake"],
 )
 def test_a_rank_that_goes(
     how: str, status: int, message: str, command: Command, two_parts: Path, tmp_path: Path
