@@ -54,7 +54,7 @@ def native() -> Native:
         if not path.exists():
             _compile(compiler, path)
         return Native(ctypes.CDLL(str(path)), f"{path} by {compiler}")
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError, ValueError) as error:
         return Native(None, f"{compiler} could not make the compiled kernels: {_first_line(error)}")
 
 
