@@ -89,7 +89,7 @@ def run_ours(path: Path, parts: int) -> dict[str, Any]:
         return {
             "seconds": seconds,
             "peak_bytes": usage.ru_maxrss * 1024,
-            "phases": next((line for line in said.splitlines() if ": read " in line), ""),
+            "phases": next((line for line in said.splitlines() if ": read " in line), "").rpartition(": ")[2],
             "volume": quality.total_volume,
             "send": worst["send_rows"],
             "recv": worst["recv_rows"],
@@ -149,7 +149,7 @@ def report(workload: str, runs: dict[int, list[dict[str, Any]]], before: dict[st
         "partition_time",
         claim=f"{workload}, the whole command with reading and writing: " + "; ".join(claims) + ".",
         body=f"{table(header, rows)}\n\nMedian (quartiles) of {len(next(iter(runs.values())))} rounds. "
-        f"Peak of ours: {peak:.2f} GiB. Phases of the last run: {ours[-1]['phases'].rpartition(': ')[2]}.",
+        f"Peak of ours: {peak:.2f} GiB. Phases of the last run: {ours[-1]['phases']}.",
         raw=runs,
         does_not_show="a cold disk cache, other graphs, or DGL's time to read and to write.",
         before=before,
