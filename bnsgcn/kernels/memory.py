@@ -13,8 +13,10 @@ Process-wide, as any allocator. CPU only: CUDA has torch's own.
 from __future__ import annotations
 
 import bisect
+import collections
 import mmap
 import os
+import threading
 import weakref
 
 import numpy as np
@@ -31,9 +33,15 @@ _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.uin
 
 
 class Pool:
-    """Blocks of anonymous memory by size; a block returns when the tensor made of it dies."""
+    """Blocks of anonymous memory by size; a block returns when the tensor made of it dies.
+
+    A tensor may die at any moment, in any thread and in the middle of `_take` (cycle collection): what comes
+    back waits in a queue until the next block is taken.
+    """
 
     def __init__(self) -> None:
+        self._returned: collections.deque[mmap.mmap] = collections.deque()
+        self._taking = threading.Lock()
         self._sizes: list[int] = []
         self._blocks: list[mmap.mmap] = []
         self.mapped_bytes = 0
@@ -44,23 +52,26 @@ class Pool:
         block = self._take(count * dtype.itemsize)
         array = np.frombuffer(block, dtype=_NUMPY_DTYPES[dtype], count=count).reshape(shape)
         # torch holds the array until the last tensor that shares its memory is gone.
-        weakref.finalize(array, self._give_back, block).atexit = False
+        weakref.finalize(array, self._returned.append, block).atexit = False
         return torch.from_numpy(array)
-
-    def _give_back(self, block: mmap.mmap) -> None:
-        place = bisect.bisect_left(self._sizes, len(block))
-        self._sizes.insert(place, len(block))
-        self._blocks.insert(place, block)
 
     def _take(self, needed: int) -> mmap.mmap:
         size = -(-needed // _PAGE) * _PAGE
-        place = bisect.bisect_left(self._sizes, size)
-        if place < len(self._sizes) and self._sizes[place] <= _WASTE * size:
-            del self._sizes[place]
-            return self._blocks.pop(place)
-        block = _map(size)
-        self.mapped_bytes += size
-        return block
+        with self._taking:
+            self._collect_returned()
+            place = bisect.bisect_left(self._sizes, size)
+            if place < len(self._sizes) and self._sizes[place] <= _WASTE * size:
+                del self._sizes[place]
+                return self._blocks.pop(place)
+            self.mapped_bytes += size
+        return _map(size)
+
+    def _collect_returned(self) -> None:
+        while self._returned:
+            block = self._returned.popleft()
+            place = bisect.bisect_left(self._sizes, len(block))
+            self._sizes.insert(place, len(block))
+            self._blocks.insert(place, block)
 
 
 def _map(size: int) -> mmap.mmap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 
 import torch
 
@@ -50,6 +51,27 @@ def test_memory_is_flat_when_sizes_repeat() -> None:
         del kept
         mapped.append(pool.mapped_bytes)
     assert len(set(mapped)) == 1
+
+
+def test_threads_and_cycles_never_get_the_same_block() -> None:
+    """Several threads make, check and drop matrices; some die with a reference cycle, at any time."""
+    pool, wrong = Pool(), []
+
+    def work(value: int) -> None:
+        for turn in range(40):
+            matrix = pool.empty((10_000 + 700 * (turn % 3), 110), torch.float32).fill_(value)
+            if turn % 4 == 0:
+                cycle: list[object] = [matrix]
+                cycle.append(cycle)
+            if not bool((matrix == value).all()):
+                wrong.append(value)
+
+    threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_a_much_larger_block_is_not_lent() -> None:
