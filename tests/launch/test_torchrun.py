@@ -21,7 +21,20 @@ from launch.parse import parse
 from tests.launch.scene import Command
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0.2", "--eval-every", "5", "--epochs", "20")
+SMALL = (
+    "--layers",
+    "2",
+    "--hidden",
+    "8",
+    "--dropout",
+    "0.2",
+    "--eval-every",
+    "5",
+    "--epochs",
+    "20",
+    "--threads",
+    "1",
+)
 RECIPES = ROOT / "launch" / "recipes"
 
 
