@@ -98,7 +98,7 @@ def peak_memory(world: World, folder: Path, config: TrainConfig) -> tuple[int, i
 @pytest.mark.multi
 def test_memory_is_about_what_a_worker_takes(folder: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, hidden=256)
-    for real, base in run_ranks(peak_memory, 2, tmp_path, folder, config, fresh=True):
+    for real, base in run_ranks(peak_memory, 2, tmp_path, folder, config, timeout_s=120, fresh=True):
         machine = dataclasses.replace(FAST, base_bytes=base)
         predicted = plan(folder, config, machine).peak_bytes
         assert 0.7 * real < predicted < 1.5 * real
