@@ -52,6 +52,8 @@ def guarded(call: Callable[[], int]) -> int:
         return _say(f"{error}; all workers have ended", 128 + error.number)
     except KeyboardInterrupt:
         return _say("stopped by SIGINT", 130)
+    except MemoryError as error:
+        return _say(f"not enough memory: {error}; take a smaller graph or --method streaming", FAILURE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE

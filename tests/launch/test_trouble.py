@@ -17,6 +17,8 @@ import pytest
 
 from bnsgcn.checkpoint import Checkpoints
 from bnsgcn.record import RunFolder
+from launch.cli import guarded
+from launch.local import Stopped, WorkerFailure
 from tests.launch.scene import NODES, Command, write_graph
 
 SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0", "--eval-every", "5")
@@ -75,6 +77,29 @@ def test_wrong_names_and_numbers(command: Command, two_parts: Path, tmp_path: Pa
     assert "there is no folder" in command("predict", tmp_path, "--out", tmp_path / "a" / "x.npy").mistake()
     assert "did you mean '--hidden'?" in command("train", two_parts, *run, "--hiden", "3").mistake()
     assert not (tmp_path / "run").exists()
+
+
+def test_what_ends_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever reaches the command's end, as status and line."""
+
+    def ending(error: BaseException) -> tuple[int, str]:
+        def call() -> int:
+            raise error
+
+        return guarded(call), capsys.readouterr().err
+
+    assert ending(ValueError("a\n  b")) == (2, "bnsgcn: error: a b\n")
+    assert ending(WorkerFailure("rank 1 failed: x")) == (1, "bnsgcn: error: rank 1 failed: x\n")
+    assert ending(Stopped(signal.SIGTERM))[0] == 143
+    assert ending(KeyboardInterrupt()) == (130, "bnsgcn: error: stopped by SIGINT\n")
+    assert ending(PermissionError(13, "Permission denied", "/root/x")) == (
+        2,
+        "bnsgcn: error: /root/x: Permission denied\n",
+    )
+    assert ending(OSError(28, "No space left on device")) == (1, "bnsgcn: error: No space left on device\n")
+    assert ending(MemoryError("Unable to allocate 3 TiB"))[0] == 1
+    with pytest.raises(ArithmeticError):
+        ending(ArithmeticError("a bug of ours keeps its traceback"))
 
 
 @pytest.fixture
