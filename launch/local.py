@@ -144,6 +144,10 @@ def _environment(job: Job) -> Iterator[None]:
         "PYTHONSAFEPATH": "1",
         "DGLBACKEND": "pytorch",
     }
+    home = Path(__file__).resolve().parent.parent
+    if home.name != "site-packages":  # started from a checkout that is perhaps not installed
+        known = os.environ.get("PYTHONPATH")
+        wanted["PYTHONPATH"] = os.pathsep.join([str(home), *([known] if known else [])])
     loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     if loopback and "GLOO_SOCKET_IFNAME" not in os.environ:
         wanted["GLOO_SOCKET_IFNAME"] = loopback[0]
