@@ -92,9 +92,9 @@ def test_what_ends_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(WorkerFailure("rank 1 failed: x")) == (1, "bnsgcn: error: rank 1 failed: x\n")
     assert ending(Stopped(signal.SIGTERM))[0] == 143
     assert ending(KeyboardInterrupt()) == (130, "bnsgcn: error: stopped by SIGINT\n")
-    assert ending(PermissionError(13, "Permission denied", "/root/x")) == (
+    assert ending(PermissionError(13, "Permission denied", "/none/x")) == (
         2,
-        "bnsgcn: error: /root/x: Permission denied\n",
+        "bnsgcn: error: /none/x: Permission denied\n",
     )
     assert ending(OSError(28, "No space left on device")) == (1, "bnsgcn: error: No space left on device\n")
     assert ending(MemoryError("Unable to allocate 3 TiB"))[0] == 1
