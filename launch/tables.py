@@ -101,5 +101,12 @@ def _headline(quality: Quality) -> str:
 def _footline(quality: Quality) -> str:
     return (
         f"{short(quality.total_volume)} halo slots = rows sent per layer at rate 1, "
-        f"{quality.halo_per_node:.3f} a node; {short(quality.edge_cut)} edges cut"
+        f"{quality.halo_per_node:.3f} a node; {short(quality.edge_cut)} edges cut\n"
+        f"connected components of inner arcs: {', '.join(_components(quality))}"
     )
+
+
+def _components(quality: Quality) -> list[str]:
+    """Components of each part, in the table's order; the first ten parts."""
+    counts = [short(part.components) for part in quality.worst_first()]
+    return counts if len(counts) <= 10 else [*counts[:10], "..."]

@@ -41,7 +41,9 @@ def plot_quality(quality: Quality, file: Path | str) -> None:
         bars.bar(places, [load / mean for load in loads], width, label=f"{name}, worst {worst:.2f}")
     bars.axhline(1.0, color="black", linewidth=0.8)
     bars.set(xlabel="part", ylabel="load over mean load", title=f"{quality.name}: {quality.method}")
-    bars.legend(loc="lower right", fontsize=8)
+    bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8, frameon=False)
+    if quality.parts <= MOST_NUMBERS:
+        bars.set_xticks(range(quality.parts))
     figure.savefig(path, dpi=120)
 
 
