@@ -183,6 +183,8 @@ def _answer(index: int, size: int, meeting: str, timeout_s: float, function: byt
         fn, args = pickle.loads(function)
         world = World.join(meeting, rank=index, size=size, timeout_s=max(30.0, timeout_s))
         result = pickle.dumps(fn(world, *args))
+        if torch.distributed.is_initialized():
+            world.barrier()  # a rank that is done at once must not leave while others still connect to it
         world.close()
     except Exception:
         return False, f"raised\n{traceback.format_exc()}"
