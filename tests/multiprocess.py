@@ -184,7 +184,7 @@ def _answer(index: int, size: int, meeting: str, timeout_s: float, function: byt
         world = World.join(meeting, rank=index, size=size, timeout_s=max(30.0, timeout_s))
         result = pickle.dumps(fn(world, *args))
         if torch.distributed.is_initialized():
-            # A rank that is done at once must not leave while others still connect; one may have left on purpose.
+            # A rank that is done must not leave while others still connect; one may have left on purpose.
             with contextlib.suppress(RuntimeError):
                 world.barrier()
         world.close()
