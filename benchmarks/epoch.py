@@ -142,7 +142,8 @@ def rows_of(result: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, measured in rounds.items():
         last = measured[-1][-1]
-        memory = max(last["peak_rss_bytes"], largest(result["ready"][name], "loading_peak_rss_bytes"))
+        memory = memory_of(result, name)
+        least = largest(result["ready"][name], "least_rss_bytes")
         split = [
             f"{Spread.of(round_medians(measured, key)).median:.3f}" if key in last else "-" for key in SPLIT
         ]
@@ -157,6 +158,8 @@ def rows_of(result: dict[str, Any]) -> list[list[str]]:
                 f"{memory / 1e9:.2f}" if name != "limit" else "-",
                 f"{memory / memory_of(result, 'dgl'):.2f}" if base and name != "limit" else "-",
                 f"{last['peak_rss_bytes'] / 1e9:.2f}" if name != "limit" else "-",
+                f"{least / 1e9:.2f}" if least else "-",
+                f"{memory / least:.2f}" if least else "-",
             ]
         )
     return rows
@@ -198,6 +201,8 @@ HEADER = [
     "peak GB",
     "/ DGL's",
     "training only GB",
+    "least GB",
+    "peak / least",
 ]
 
 

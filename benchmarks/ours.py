@@ -105,7 +105,11 @@ def main() -> None:
         trainer = Trainer(world, part, build_model(part.manifest, config), config)
         loading_peak = peak_rss_bytes()
         forget_peak()
-        turns.say(event="ready", loading_peak_rss_bytes=loading_peak)
+        turns.say(
+            event="ready",
+            loading_peak_rss_bytes=loading_peak,
+            least_rss_bytes=sum(trainer.least_bytes().values()),
+        )
         while turns.wait():
             metrics = trainer.train_epoch()
             watched = watch(trainer) if options.watch else {}

@@ -1,9 +1,9 @@
 """What a run will cost, before it is run: memory, bytes and epoch time of every worker; a grid, a choice.
 
 Bytes are exact (traffic.py). Memory and time are estimates from a sum over layers; the formulas are in
-`_layer_cost` and `_memory`. One process, parts memory-mapped; nothing is trained.
+`_compute_s`, `_exposed_s` and `_memory`. One process, parts memory-mapped; nothing is trained.
 
-    D destination rows   C source rows   A arcs   W columns that travel and are summed
+    D destination rows   C source rows   W columns that travel and are summed
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bnsgcn.config import TrainConfig, WireDtype
+from bnsgcn.footprint import LayerSizes, least_bytes
 from bnsgcn.machine import Machine
 from bnsgcn.traffic import EpochTraffic, Traffic, layer_widths, sent_width
 from bnsgcn.worker import build_model
@@ -162,17 +163,6 @@ def _plans(parts_dir: str | Path, configs: Sequence[TrainConfig], machine: Machi
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _Layer:
-    """Sizes of one graph layer on one worker."""
-
-    index: int
-    destination: int
-    source: int
-    arcs: int
-    halo_arcs: int
-
-
 class _Costs:
     """The estimates of one configuration."""
 
@@ -202,38 +192,48 @@ class _Costs:
         )
 
     def _rank(self, part: Part) -> RankPlan:
-        layers = [self._layer(part, index) for index in range(len(self._traffic.rows))]
-        compute = sum(self._compute_s(layer) for layer in layers) + self._linear_s(layers[-1].destination)
+        layers = [self._sizes(part, index) for index in range(len(self._traffic.rows))]
+        compute = sum(self._compute_s(index, layer) for index, layer in enumerate(layers))
+        compute += self._linear_s(layers[-1].destination)
         sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
         received = [self._received(part.index, place) for place in range(len(self._epoch.layers))]
         return RankPlan(
             rank=part.index,
             inner_rows=part.num_inner,
             halo_slots=part.num_halo,
-            arcs_per_epoch=sum(layer.arcs for layer in layers),
+            arcs_per_epoch=sum(self._arcs(layer) for layer in layers),
             sent_bytes=sum(map(sum, sent)),
             received_bytes=sum(map(sum, received)),
             compute_s=compute,
             exposed_s=self._exposed_s(layers, sent, received, compute),
-            memory_bytes=self._memory(part, layers),
+            memory_bytes=self._memory(layers),
         )
 
-    def _layer(self, part: Part, index: int) -> _Layer:
-        rows = self._traffic.rows[index]
+    def _sizes(self, part: Part, index: int) -> LayerSizes:
+        rows, boundary = self._traffic.rows[index], self._traffic.boundary(index)
         first = int(self._manifest.part_offset[part.index])
         mine = slice(first, first + part.num_inner)
-        destination, source = rows.destination[mine], rows.source[mine]
-        halo_arcs = int(np.diff(part.halo_indptr)[destination].sum() * self._config.sampling_rate)
+        destination = rows.destination[mine]
         loops = int(destination.sum()) * int(self._config.self_loops)
-        inner_arcs = int(np.diff(part.inner_indptr)[destination].sum()) + loops
-        return _Layer(index, int(destination.sum()), int(source.sum()), inner_arcs + halo_arcs, halo_arcs)
+        return LayerSizes(
+            destination=int(destination.sum()),
+            source=int(rows.source[mine].sum()),
+            inner_arcs=int(np.diff(part.inner_indptr)[destination].sum()) + loops,
+            halo_arcs=int(np.diff(part.halo_indptr)[destination].sum()),
+            received=int(boundary[:, part.index].sum()),
+            sent=int(boundary[part.index].sum()),
+        )
 
-    def _compute_s(self, layer: _Layer) -> float:
+    def _arcs(self, layer: LayerSizes) -> int:
+        """Arcs that a sum goes over, those of drawn slots alone."""
+        return layer.inner_arcs + int(layer.halo_arcs * self._config.sampling_rate)
+
+    def _compute_s(self, index: int, layer: LayerSizes) -> float:
         """Sums, products and elementwise passes of one graph layer, forward and backward."""
         config, machine = self._config, self._machine
-        width_in, width_out = self._widths[layer.index : layer.index + 2]
-        width, multiplied = sent_width(config, self._widths, layer.index)
-        input_layer = layer.index == 0
+        width_in, width_out = self._widths[index : index + 2]
+        width, multiplied = sent_width(config, self._widths, index)
+        input_layer = index == 0
         fixed = input_layer and config.precompute
         sums = 0 if fixed else 1 if input_layer and not multiplied else 2
         attention = 3 if config.model == "gat" else 1
@@ -242,7 +242,7 @@ class _Costs:
         products = 2 if input_layer else 3
         passes = 2.5 * layer.destination * width_out + (layer.source * width_in if input_layer else 0)
         return (
-            attention * sums * layer.arcs * width * self._number / machine.sum_bytes_per_s
+            attention * sums * self._arcs(layer) * width * self._number / machine.sum_bytes_per_s
             + 2 * products * weights * rows * width_in * width_out / machine.products_per_s
             + passes * self._number / machine.pass_bytes_per_s
         )
@@ -261,7 +261,7 @@ class _Costs:
 
     def _exposed_s(
         self,
-        layers: Sequence[_Layer],
+        layers: Sequence[LayerSizes],
         sent: Sequence[tuple[int, int]],
         received: Sequence[tuple[int, int]],
         compute: float,
@@ -269,39 +269,22 @@ class _Costs:
         """Transfer that is not hidden behind a layer's inner sum, or (pipeline) behind all computation."""
         machine, exposed, total = self._machine, 0.0, 0.0
         for place, layer in enumerate(self._epoch.layers):
-            sizes = layers[layer.layer]
-            inner = (sizes.arcs - sizes.halo_arcs) * layer.width * self._number / machine.sum_bytes_per_s
+            inner_arcs = layers[layer.layer].inner_arcs
+            inner = inner_arcs * layer.width * self._number / machine.sum_bytes_per_s
             for out, back in zip(sent[place], received[place], strict=True):
                 transfer = max(out, back) / machine.link_bytes_per_s + machine.latency_s
                 total += transfer
                 exposed += max(0.0, transfer - inner)
         return max(0.0, total - compute) if self._config.pipeline else exposed
 
-    def _memory(self, part: Part, layers: Sequence[_Layer]) -> dict[str, int]:
-        """Bytes by purpose: activations are what backward needs, exchange what flies, waits, is averaged."""
-        config, number = self._config, self._number
-        arcs = part.inner_indices.size + part.halo_indices.size + part.num_inner
-        distinct = {(layer.destination, layer.source): layer.arcs for layer in layers}
-        activations = sum(
-            layer.destination
-            * (sent_width(config, self._widths, layer.index)[0] + 2 * self._widths[layer.index + 1])
-            for layer in layers
+    def _memory(self, layers: Sequence[LayerSizes]) -> dict[str, int]:
+        """The least that training must hold, by purpose, and room for two matrices that a pass makes."""
+        widths, process = self._widths, self._machine.base_bytes
+        largest = max(layer.source * max(widths[index : index + 2]) for index, layer in enumerate(layers))
+        least = least_bytes(
+            layers, widths, self._config, self._parameters, process, directed=self._manifest.directed
         )
-        largest = max(layer.source * max(self._widths[layer.index : layer.index + 2]) for layer in layers)
-        held = (2 if config.pipeline else 1) + int(config.halo_cache)
-        held += int(config.smooth_features) + int(config.smooth_gradients)
-        moved = sum(
-            (layer.sent_rows[part.index] + layer.received_rows[part.index]) * layer.width
-            for layer in self._epoch.layers
-        )
-        return {
-            "process": self._machine.base_bytes,
-            "features": part.num_inner * self._manifest.num_features * 4 * (1 if number == 4 else 3),
-            "graph": 4 * (2 * arcs + 2 * sum(distinct.values())),
-            "activations": number * (activations + 2 * largest),
-            "exchange": number * moved * held,
-            "weights": 4 * number * self._parameters,
-        }
+        return least | {"passing": 2 * self._number * largest}
 
 
 def _per_row(nbytes: Sequence[int], rows: Sequence[int]) -> float:

@@ -132,6 +132,11 @@ class Traffic:
         layers = tuple(self._layer(layer, epoch) for layer in self.exchanging)
         return EpochTraffic(epoch=epoch, layers=layers)
 
+    def boundary(self, layer: int) -> IntArray:
+        """Rows that each owner has for each reader when none is left out, [P owners, P readers]."""
+        slots = self.rows[layer].slots
+        return np.stack([self._per_owner(part, slots[part.index]) for part in self._parts], axis=1)
+
     def _layer(self, layer: int, epoch: int) -> LayerTraffic:
         config, widths = self._config, layer_widths(self._manifest, self._config)
         width, multiplied = sent_width(config, widths, layer)

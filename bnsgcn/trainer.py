@@ -22,14 +22,18 @@ from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.exchange import Traffic
+from bnsgcn.footprint import least_bytes, sizes_of
 from bnsgcn.gradients import FlatGradients
 from bnsgcn.hop import Clock
 from bnsgcn.hop_sets import HopSets
 from bnsgcn.hops import HopSet, Stage
 from bnsgcn.loss import task_loss
+from bnsgcn.memory import rss_bytes
 from bnsgcn.metrics import MetricName, default_metric
+from bnsgcn.nn import GNN
 from bnsgcn.record import Listener, RunFolder, Silent
 from bnsgcn.spans import Spans
+from bnsgcn.traffic import layer_widths
 from partition.graph import TRAIN
 from partition.store import Part
 
@@ -82,6 +86,7 @@ class Trainer:
                 f"{part.manifest.parts} parts but {world.size} workers; start {part.manifest.parts} workers "
                 f"or partition into {world.size} parts"
             )
+        self._process_bytes = rss_bytes()
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
@@ -103,6 +108,7 @@ class Trainer:
         self._gradients = FlatGradients(self.model.parameters())
         self._optimizer = Adam(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self._best_weights: dict[str, Tensor] | None = None
+        self._least_bytes = 0
         self._epochs: list[dict[str, float]] = []
 
     def _aim(self) -> None:
@@ -118,6 +124,20 @@ class Trainer:
             raise ValueError(
                 "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
             )
+
+    def least_bytes(self) -> dict[str, int]:
+        """The least memory that an epoch on this worker needs, by purpose (see footprint.py).
+
+        Empty for a model of one's own, whose widths nobody knows.
+        """
+        if not isinstance(self.model, GNN):
+            return {}
+        manifest = self.part.manifest
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        sizes, widths = sizes_of(self.training), layer_widths(manifest, self.config)
+        return least_bytes(
+            sizes, widths, self.config, parameters, self._process_bytes, directed=manifest.directed
+        )
 
     @property
     def evaluation(self) -> HopSet:
@@ -152,6 +172,8 @@ class Trainer:
     def _start(self) -> None:
         for tensor in [*self.model.parameters(), *self.model.buffers()]:
             self.world.broadcast(tensor.data)
+        least = torch.tensor([sum(self.least_bytes().values())], device=self.world.device)
+        self._least_bytes = int(self.world.all_reduce(least, "max"))
         if self.config.resume and self._checkpoints is not None and self._checkpoints.latest() is not None:
             self.load("latest")
         if self._run is not None:
@@ -295,6 +317,7 @@ class Trainer:
             "epochs": progress.epoch,
             "final_loss": progress.loss,
             **measurements.of_run(self._epochs),
+            **({"least_rss_bytes": self._least_bytes} if self._least_bytes else {}),
             "parts": self.world.size,
             "config": self.config.to_json(),
         }

@@ -164,11 +164,17 @@ def last_block(summary: dict[str, Any], run_dir: Path) -> str:
         f"after epoch {summary['best_epoch'] + 1} of {summary['epochs']})",
         f"  epoch       {duration(summary['epoch_s_median'])}: {spent}",
         f"  used        {size(summary['sent_bytes_per_epoch'])} sent an epoch, "
-        f"{size(summary['peak_rss_bytes'])} a worker at most",
+        f"{size(summary['peak_rss_bytes'])} a worker at most{_least(summary)}",
         f"  checkpoint  {best_checkpoint(run_dir) or 'none'}",
         f"  evaluate    bnsgcn evaluate {run_dir}",
     ]
     return "\n".join(lines)
+
+
+def _least(summary: dict[str, Any]) -> str:
+    """What of a worker's memory training cannot do without, where it is known."""
+    least = summary.get("least_rss_bytes")
+    return f" ({size(least)} needed at least)" if least else ""
 
 
 def best_checkpoint(run_dir: Path) -> Path | None:
