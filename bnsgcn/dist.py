@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,19 +21,21 @@ from torch.distributed.rendezvous import rendezvous
 
 IntList = Iterable[Any]
 """Integers, Python's or NumPy's."""
+_TAGS = 1 << 16
+"""More than there are messages on their way at any time."""
 
 
 class Pending:
     """A collective under way; `wait` may be called again and then costs nothing."""
 
-    def __init__(self, work: Any | None) -> None:
-        self._work = work
+    def __init__(self, *works: Any) -> None:
+        self._works = works
 
     def wait(self) -> None:
         """Block until the collective is complete; a dead peer raises RuntimeError within the timeout."""
-        if self._work is not None:
-            self._work.wait()
-            self._work = None
+        for work in self._works:
+            work.wait()
+        self._works = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class World:
     size: int
     device: torch.device
     backend: str | None = None
+    _messages: Iterator[int] = dataclasses.field(default_factory=itertools.count, compare=False, repr=False)
+    """Numbers of `all_to_all` calls, the same on every rank."""
 
     @classmethod
     def single(cls, device: str = "cpu") -> World:
@@ -133,11 +138,36 @@ class World:
         assert sent.shape[0] == sum(send_splits), (sent.shape, list(send_splits))
         if self.size == 1:
             received.copy_(sent)
-            return Pending(None)
+            return Pending()
+        if self.backend == "gloo" and self.device.type == "cpu":
+            return self._point_to_point(received, sent, receive_splits, send_splits)
         work = torch_dist.all_to_all_single(
             received, sent, list(receive_splits), list(send_splits), async_op=True
         )
         return Pending(work)
+
+    def _point_to_point(
+        self, received: Tensor, sent: Tensor, receive_splits: Sequence[int], send_splits: Sequence[int]
+    ) -> Pending:
+        """`all_to_all` by messages between pairs, every receive announced before anything is sent.
+
+        A gloo pair has one connection for both directions, and a sender waits for the receiver's
+        announcement. gloo's own all_to_all sends first: the announcement then queues behind the rows of
+        the other direction, and a link works one way at a time, at half its rate (benchmarks/NOTES.md).
+        """
+        tag = next(self._messages) % _TAGS
+        into, out = received.split(list(receive_splits)), sent.split(list(send_splits))
+        into[self.rank].copy_(out[self.rank])
+        works = []
+        for step in range(1, self.size):
+            peer = (self.rank - step) % self.size
+            if into[peer].numel():
+                works.append(torch_dist.irecv(into[peer], peer, tag=tag))
+        for step in range(1, self.size):
+            peer = (self.rank + step) % self.size
+            if out[peer].numel():
+                works.append(torch_dist.isend(out[peer], peer, tag=tag))
+        return Pending(*works)
 
     def all_to_all_now(self, sent: Tensor, send_splits: IntList, receive_splits: IntList) -> Tensor:
         """`all_to_all` of rows on this world's device into a new tensor, waited for."""

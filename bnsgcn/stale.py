@@ -38,7 +38,7 @@ class Flight:
     @classmethod
     def landed(cls, draw: LayerDraw, rows: Tensor) -> Flight:
         """A message that has arrived already."""
-        flight = cls(draw, rows, None, Pending(None), lambda received: received)
+        flight = cls(draw, rows, None, Pending(), lambda received: received)
         flight.rows()
         return flight
 

