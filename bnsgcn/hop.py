@@ -90,15 +90,13 @@ class Hop:
         total = sum_block(self.inner, h, row_scale=row_scale, col_scale=source_scale, addend=into)
         return arriving.add_to(total, row_scale)
 
-    def own_and_sum(
-        self, h: Tensor, arriving: Arriving, row_scale: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(`self_rows` of h, `sum` of h): [C, F] -> [D, F] twice, with one gradient of h for both.
+    def own_and_inner_sum(self, h: Tensor, row_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(`self_rows` of h, `sum` of h without the halo): [C, F] -> [D, F] twice, with one gradient of h.
 
         Give the first to products only: its gradient is added to in place.
         """
         own, total = _OwnAndSum.apply(h, self.dst_place, self.inner, row_scale)
-        return own, arriving.add_to(total, row_scale)
+        return own, total
 
     def self_rows(self, h: Tensor) -> Tensor:
         """The destination rows of h: [C, F] -> [D, F]."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from bnsgcn.hop import Hop
 from bnsgcn.kernels import Block, autograd
 from bnsgcn.nn.dropout import Dropout
-from bnsgcn.nn.products import Term, product, sum_of_products
+from bnsgcn.nn.products import Term, late, product, sum_of_products
 
 
 class Conv(torch.nn.Module):
@@ -75,7 +75,14 @@ class GCNConv(Conv):
         if self.out_features < self.in_features:
             out = self.aggregate(hop, product(h, self.weight, precision=precision))
             return out if self.bias is None else out + self.bias
-        return product(self.aggregate(hop, h), self.weight, self.bias, precision=precision)
+        return self._aggregate_first(hop, h)
+
+    def _aggregate_first(self, hop: Hop, h: Tensor) -> Tensor:
+        source_scale, row_scale = _inverse_root(hop.out_degree), _inverse_root(hop.in_degree)
+        h, arriving = hop.post(h, source_scale)
+        weight = late(self.weight)
+        total = hop.sum(h, arriving, source_scale=source_scale, row_scale=row_scale)
+        return product(total, weight, self.bias, precision=hop.src.precision)
 
 
 class SAGEConv(Conv):
@@ -119,9 +126,10 @@ class SAGEConv(Conv):
             into = product(own, self.weight_self, self.bias, precision=precision)
             return hop.sum(z, arriving, row_scale=row_scale, into=into)
         h, arriving = hop.post(h)
-        own, mean = hop.own_and_sum(h, arriving, row_scale)
-        terms = [Term(own, self.weight_self), Term(mean, self.weight_neigh)]
-        return sum_of_products(terms, self.bias, precision=precision)
+        own, inner = hop.own_and_inner_sum(h, row_scale)
+        out = product(own, self.weight_self, self.bias, precision=precision)
+        weight = late(self.weight_neigh)
+        return product(arriving.add_to(inner, row_scale), weight, precision=precision, into=out)
 
 
 class GATConv(Conv):

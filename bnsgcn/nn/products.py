@@ -11,12 +11,16 @@ Weights are [out, in], as in torch.nn.Linear.   N rows   I inputs   O outputs
 Where x is dropped out on the way, or the product runs in bf16, it goes in pieces of some hundred rows: what
 is masked or converted stays in cache, is never kept, and is made again in backward. Weights, sums over rows
 and results stay in their own format; only the factors of a product are bf16.
+
+A `late` weight's gradient is computed after that of x has been handed on: backward can send what it has for
+the peers first, and multiply while it flies.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -38,72 +42,150 @@ class Mask:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Late:
+    """A weight [O, I] whose gradient is computed in a step of its own; see `late`."""
+
+    weight: Tensor
+    due: list[Callable[[], Tensor]]
+
+
+def late(weight: Tensor) -> Late:
+    """`weight`, to be used in one product, with a gradient that backward computes late.
+
+    The autograd engine takes what was created last first: this gradient comes after everything that was
+    created after this call and can run without it, and before everything that was created earlier. Call it
+    between `hop.post` and the sum that waits for the halo: then the halo's gradient leaves before this one is
+    computed, and is waited for after it.
+    """
+    due: list[Callable[[], Tensor]] = []
+    return Late(_Late.apply(weight, due), due)
+
+
+class _Late(torch.autograd.Function):
+    """weight -> weight; backward asks for the gradient that the product has promised."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, due: list[Callable[[], Tensor]]) -> Tensor:
+        ctx.due = due
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.due.pop()(), None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Term:
     """One product of a sum: rows x [N, I] (masked, when `mask` is given) with weight [O, I]."""
 
     x: Tensor
-    weight: Tensor
+    weight: Tensor | Late
     mask: Mask | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Factors:
+    """Of every term x [N, I], W [O, I] and mask; the factors' format."""
+
+    xs: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    masks: tuple[Mask | None, ...]
+    precision: torch.dtype | None
+
+    def pieces(self) -> Iterator[slice]:
+        """Row ranges: all rows at once where rows are taken as they are."""
+        total = self.xs[0].shape[0]
+        if self.precision is None and all(mask is None for mask in self.masks):
+            yield slice(0, total)
+            return
+        step = max(256, _PIECE_ENTRIES // max(1, max(x.shape[1] for x in self.xs)))
+        for start in range(0, total, step):
+            yield slice(start, min(start + step, total))
+
+    def rows(self, term: int, rows: slice) -> Tensor:
+        """Some rows of x as they are multiplied."""
+        x, mask = self.xs[term][rows], self.masks[term]
+        return self.cast(x if mask is None else _drop(x, mask, rows))
+
+    def cast(self, values: Tensor) -> Tensor:
+        """In the factors' format."""
+        return values if self.precision is None else values.to(self.precision)
+
+    def weight_gradients(self, g: Tensor, terms: list[int]) -> list[Tensor]:
+        """g^T x of some terms, for g [N, O]."""
+        totals = [torch.zeros_like(self.weights[term]) for term in terms]
+        for rows in self.pieces() if terms else ():
+            piece = self.cast(g[rows]).t()
+            for term, total in zip(terms, totals, strict=True):
+                _accumulate(total, piece, self.rows(term, rows), None, first=False)
+        return totals
+
+    def row_gradients(self, g: Tensor, terms: list[int]) -> list[Tensor]:
+        """g W of some terms."""
+        totals = [memory.empty(tuple(self.xs[term].shape), g) for term in terms]
+        factors = [self.cast(self.weights[term]) for term in terms]
+        for rows in self.pieces() if terms else ():
+            piece = self.cast(g[rows])
+            for term, total, factor in zip(terms, totals, factors, strict=True):
+                _accumulate(total[rows], piece, factor, None, first=True)
+                mask = self.masks[term]
+                if mask is not None:
+                    _drop(total[rows], mask, rows, out=total[rows])
+        return totals
+
+
 class _SumOfProducts(torch.autograd.Function):
-    """bias + sum over terms of x W^T; the arguments after `masks` are x, W, x, W, ..."""
+    """into (or bias) + sum over terms of x W^T; the arguments after `dues` are x, W, x, W, ...
+
+    dues: of each term where the gradient of its weight is promised, None = it is computed at once.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, bias: Tensor | None, precision: torch.dtype | None, masks: list[Mask | None], *flat: Tensor
+        ctx: Any,
+        into: Tensor | None,
+        bias: Tensor | None,
+        precision: torch.dtype | None,
+        masks: tuple[Mask | None, ...],
+        dues: list[list[Callable[[], Tensor]] | None],
+        *flat: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(*flat)
-        ctx.precision, ctx.masks = precision, masks
-        xs, weights = flat[0::2], flat[1::2]
-        out = memory.empty((xs[0].shape[0], weights[0].shape[0]), xs[0])
-        factors = [weight.t().to(precision or weight.dtype) for weight in weights]
-        for rows in _pieces(xs, masks, precision):
-            piece = out[rows]
-            for term, (x, mask, factor) in enumerate(zip(xs, masks, factors, strict=True)):
-                _accumulate(piece, _rows(x, mask, rows, precision), factor, bias, first=term == 0)
+        ctx.precision, ctx.masks, ctx.dues = precision, masks, dues
+        terms = _Factors(flat[0::2], flat[1::2], masks, precision)
+        out = into
+        if out is None:
+            out = memory.empty((flat[0].shape[0], flat[1].shape[0]), flat[0])
+        else:
+            ctx.mark_dirty(out)
+        factors = [terms.cast(weight.t()) for weight in terms.weights]
+        for rows in terms.pieces():
+            for term, factor in enumerate(factors):
+                first = term == 0 and into is None
+                _accumulate(out[rows], terms.rows(term, rows), factor, bias, first=first)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        g = gradients[0].contiguous()
-        flat, masks, precision = ctx.saved_tensors, ctx.masks, ctx.precision
-        xs, weights, needs = flat[0::2], flat[1::2], ctx.needs_input_grad
-        grad_x = [
-            memory.empty(tuple(x.shape), x) if needs[3 + 2 * term] else None for term, x in enumerate(xs)
-        ]
-        grad_w = [torch.zeros_like(w) if needs[4 + 2 * term] else None for term, w in enumerate(weights)]
-        factors = [weight.to(precision or weight.dtype) for weight in weights]
-        for rows in _pieces(xs, masks, precision):
-            piece = g[rows].to(precision or g.dtype)
-            for term, (x, mask, factor) in enumerate(zip(xs, masks, factors, strict=True)):
-                into, total = grad_x[term], grad_w[term]
-                if into is not None:
-                    _accumulate(into[rows], piece, factor, None, first=True)
-                    if mask is not None:
-                        _drop(into[rows], mask, rows, out=into[rows])
-                if total is not None:
-                    _accumulate(total, piece.t(), _rows(x, mask, rows, precision), None, first=False)
-        grad_terms = [gradient for pair in zip(grad_x, grad_w, strict=True) for gradient in pair]
-        return g.sum(0) if needs[0] else None, None, None, *grad_terms
+        g, flat, needs = gradients[0].contiguous(), ctx.saved_tensors, ctx.needs_input_grad
+        terms = _Factors(flat[0::2], flat[1::2], ctx.masks, ctx.precision)
+        found: list[Tensor | None] = [None] * len(flat)
+        rows = [term for term in range(len(ctx.dues)) if needs[5 + 2 * term]]
+        weights = [term for term in range(len(ctx.dues)) if needs[6 + 2 * term]]
+        for term, gradient in zip(rows, terms.row_gradients(g, rows), strict=True):
+            found[2 * term] = gradient
+        now = [term for term in weights if ctx.dues[term] is None]
+        for term, gradient in zip(now, terms.weight_gradients(g, now), strict=True):
+            found[2 * term + 1] = gradient
+        for term in weights:
+            if ctx.dues[term] is not None:
+                ctx.dues[term].append(functools.partial(_only, terms, g, term))
+                found[2 * term + 1] = g.new_zeros(()).expand_as(terms.weights[term])  # nobody reads it
+        return g if needs[0] else None, g.sum(0) if needs[1] else None, None, None, None, *found
 
 
-def _pieces(
-    xs: tuple[Tensor, ...], masks: list[Mask | None], precision: torch.dtype | None
-) -> Iterator[slice]:
-    """Row ranges: all rows at once where rows are taken as they are."""
-    total = xs[0].shape[0]
-    if precision is None and all(mask is None for mask in masks):
-        yield slice(0, total)
-        return
-    step = max(256, _PIECE_ENTRIES // max(1, max(x.shape[1] for x in xs)))
-    for start in range(0, total, step):
-        yield slice(start, min(start + step, total))
-
-
-def _rows(x: Tensor, mask: Mask | None, rows: slice, precision: torch.dtype | None) -> Tensor:
-    taken = x[rows] if mask is None else _drop(x[rows], mask, rows)
-    return taken if precision is None else taken.to(precision)
+def _only(terms: _Factors, g: Tensor, term: int) -> Tensor:
+    return terms.weight_gradients(g, [term])[0]
 
 
 def _drop(x: Tensor, mask: Mask, rows: slice, out: Tensor | None = None) -> Tensor:
@@ -129,16 +211,35 @@ def _accumulate(total: Tensor, left: Tensor, right: Tensor, bias: Tensor | None,
 
 
 def sum_of_products(
-    terms: list[Term], bias: Tensor | None = None, *, precision: torch.dtype | None = None
+    terms: list[Term],
+    bias: Tensor | None = None,
+    *,
+    precision: torch.dtype | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
-    """bias + sum over `terms` of x W^T: [N, O]. `precision`: format of the factors, None = as they are."""
-    flat = [tensor for term in terms for tensor in (term.x, term.weight)]
-    result: Tensor = _SumOfProducts.apply(bias, precision, [term.mask for term in terms], *flat)
+    """bias + sum over `terms` of x W^T: [N, O].
+
+    Args:
+        precision: format of the factors, None = as they are.
+        into: [N, O], added to in place, instead of a bias.
+    """
+    assert bias is None or into is None
+    lates = [term.weight if isinstance(term.weight, Late) else None for term in terms]
+    weights = [term.weight.weight if isinstance(term.weight, Late) else term.weight for term in terms]
+    dues = [None if one is None else one.due for one in lates]
+    flat = [tensor for term, weight in zip(terms, weights, strict=True) for tensor in (term.x, weight)]
+    masks = tuple(term.mask for term in terms)
+    result: Tensor = _SumOfProducts.apply(into, bias, precision, masks, dues, *flat)
     return result
 
 
 def product(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, precision: torch.dtype | None = None
+    x: Tensor,
+    weight: Tensor | Late,
+    bias: Tensor | None = None,
+    *,
+    precision: torch.dtype | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
-    """x W^T (+ b): [N, I] -> [N, O]."""
-    return sum_of_products([Term(x, weight)], bias, precision=precision)
+    """x W^T (+ b, or added to `into` in place): [N, I] -> [N, O]."""
+    return sum_of_products([Term(x, weight)], bias, precision=precision, into=into)
