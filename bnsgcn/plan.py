@@ -266,16 +266,28 @@ class _Costs:
         received: Sequence[tuple[int, int]],
         compute: float,
     ) -> float:
-        """Transfer that is not hidden behind a layer's inner sum, or (pipeline) behind all computation."""
+        """Transfer that is not hidden: behind a layer's own work, or (pipeline) behind all computation."""
         machine, exposed, total = self._machine, 0.0, 0.0
         for place, layer in enumerate(self._epoch.layers):
-            inner_arcs = layers[layer.layer].inner_arcs
-            inner = inner_arcs * layer.width * self._number / machine.sum_bytes_per_s
-            for out, back in zip(sent[place], received[place], strict=True):
+            hidden = self._hidden_s(layer.layer, layers[layer.layer], layer.width)
+            for out, back, hides in zip(sent[place], received[place], hidden, strict=True):
                 transfer = max(out, back) / machine.link_bytes_per_s + machine.latency_s
                 total += transfer
-                exposed += max(0.0, transfer - inner)
+                exposed += max(0.0, transfer - hides)
         return max(0.0, total - compute) if self._config.pipeline else exposed
+
+    def _hidden_s(self, index: int, layer: LayerSizes, width: int) -> tuple[float, float]:
+        """What a layer computes while its rows fly, and while their gradients do: see nn/conv.py."""
+        machine, config = self._machine, self._config
+        width_in, width_out = self._widths[index : index + 2]
+        _, multiplied = sent_width(config, self._widths, index)
+        inner = layer.inner_arcs * width * self._number / machine.sum_bytes_per_s
+        product = 2 * layer.destination * width_in * width_out / machine.products_per_s
+        forward = 1 if config.model == "sage" else 0
+        backward = {"sage": 2, "gcn": 0, "gat": 0}[config.model] + int(
+            config.model != "gat" and not multiplied
+        )
+        return inner + forward * product, inner + backward * product
 
     def _memory(self, layers: Sequence[LayerSizes]) -> dict[str, int]:
         """The least that training must hold, by purpose, and room for two matrices that a pass makes."""

@@ -6,6 +6,8 @@ Forward: the own rows' product. Backward: every product but the one that makes t
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -107,3 +109,34 @@ def test_a_late_gradient_is_the_same_bits(precision: torch.dtype | None) -> None
         assert early is not None
         assert afterwards is not None
         assert torch.equal(early, afterwards)
+
+
+def socket_thread_policies(world: World, port: int) -> list[int]:
+    """Scheduling policies of gloo's socket threads in a group made as torchrun's workers make it."""
+    world.close()
+    environment = {
+        "RANK": str(world.rank),
+        "WORLD_SIZE": str(world.size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    with mock.patch.dict(os.environ, environment):
+        started = World.start(device="cpu", timeout_s=30)
+    started.barrier()
+    tasks = list(Path("/proc/self/task").iterdir())
+    sockets = [int(task.name) for task in tasks if (task / "comm").read_text().startswith("gloo_tcp")]
+    policies = [os.sched_getscheduler(task) for task in sockets]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER  # the compute thread
+    started.barrier()
+    return policies
+
+
+@pytest.mark.multi
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="not Linux")
+def test_socket_threads_do_not_interrupt(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = int(listener.getsockname()[1])
+    for policies in run_ranks(socket_thread_policies, 2, tmp_path, port, fresh=True):
+        assert policies
+        assert set(policies) == {os.SCHED_BATCH}
