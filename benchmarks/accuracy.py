@@ -104,6 +104,7 @@ class Study:
     file: Path
     shared: Path | None
     epochs: int = BASE.epochs
+    lr: float = BASE.lr
     methods: tuple[str, ...] = tuple(METHODS)
 
     @property
@@ -148,7 +149,7 @@ def run_study(study: Study, deadline: float) -> None:
             partitioner, parts = parse_cut(cut)
             if parts not in groups:
                 groups[parts] = stack.enter_context(Group(parts))
-            config = dataclasses.replace(BASE, epochs=study.epochs, seed=seed, **METHODS[method])
+            config = dataclasses.replace(BASE, epochs=study.epochs, lr=study.lr, seed=seed, **METHODS[method])
             folder = parts_folder(reduced_source(graph, study.shared), parts, method=partitioner)
             summary = groups[parts].run(Job(parts_dir=str(folder), config=config.to_json()))
             line = {
@@ -271,13 +272,14 @@ def report(study: Study, before: dict[str, Any]) -> None:
         claim="Test score against bytes sent per epoch, for every way of exchanging less, on real graphs.",
         body="\n\n".join(sections),
         raw={
-            "base": BASE.to_json(),
+            "base": BASE.to_json() | {"epochs": study.epochs, "lr": study.lr},
             "methods": METHODS,
             "runs": study.file.name,
             "number_of_runs": len(runs),
         },
-        does_not_show=f"training beyond {study.epochs} epochs, wider models (hidden 32), whole bags of words "
-        "(64 singular directions instead), graphs of other sizes; differences are paired by seed.",
+        does_not_show=f"training beyond {study.epochs} epochs or at another rate than {study.lr:g}, wider models "
+        "(hidden 32), whole bags of words (64 singular directions instead), graphs of other sizes; differences "
+        "are paired by seed.",
         figure=plot(runs, graphs, study.cuts, study.file.stem),
         before=before,
     )
@@ -291,6 +293,7 @@ def main() -> None:
     parser.add_argument("--cuts", nargs="*", default=list(CUTS), metavar="METHOD:PARTS")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=BASE.epochs)
+    parser.add_argument("--lr", type=float, default=BASE.lr)
     parser.add_argument(
         "--methods", nargs="*", default=list(METHODS), choices=list(METHODS), metavar="METHOD"
     )
@@ -307,6 +310,7 @@ def main() -> None:
         file=RESULTS / f"{options.record}.jsonl",
         shared=options.shared,
         epochs=options.epochs,
+        lr=options.lr,
         methods=tuple(options.methods),
     )
     if not options.report:
