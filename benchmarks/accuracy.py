@@ -277,9 +277,9 @@ def report(study: Study, before: dict[str, Any]) -> None:
             "runs": study.file.name,
             "number_of_runs": len(runs),
         },
-        does_not_show=f"training beyond {study.epochs} epochs or at another rate than {study.lr:g}, wider models "
-        "(hidden 32), whole bags of words (64 singular directions instead), graphs of other sizes; differences "
-        "are paired by seed.",
+        does_not_show=f"training beyond {study.epochs} epochs or at another lr than {study.lr:g}, wider "
+        "models (hidden 32), whole bags of words (64 singular directions instead), graphs of other sizes; "
+        "differences are paired by seed.",
         figure=plot(runs, graphs, study.cuts, study.file.stem),
         before=before,
     )
