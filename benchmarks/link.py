@@ -233,7 +233,8 @@ def plot(results: dict[str, dict[str, Rounds]]) -> str:
         axis.set_xticks(range(len(SETTINGS)), list(SETTINGS), rotation=20)
         axis.set_ylabel("seconds per epoch")
         axis.set_title(workload)
-    axes[0].legend()
+        axis.set_ylim(top=1.2 * axis.get_ylim()[1])
+        axis.legend(ncols=3, loc="upper center")
     return save_figure(figure, "link")
 
 
