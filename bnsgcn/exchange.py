@@ -8,8 +8,9 @@ Two autograd Functions, whose backwards are each other's transposes:
     | _Wait    | collects rows [R, F]               | halo gradient rows [R, F] leave                   |
 
 The engine runs backward in reverse order of creation: the halo block's gradient, then _Wait (gradient
-leaves), then the inner block's, then _Post (gradient is waited for). Pitfall: a row that three peers read is
-three times in what is sent, so its gradient is accumulated, never assigned.
+leaves), then products that were left for later (nn/products.py, `late`) and the inner block's gradient, then
+_Post (gradient is waited for). Pitfall: a row that three peers read is three times in what is sent, so its
+gradient is accumulated, never assigned.
 
 What a lane does with staleness, sampling, smoothing, caching and wire precision is its policy; the model sees
 none of it. All ranks call in the same order, with zero rows too.
