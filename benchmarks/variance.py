@@ -2,12 +2,14 @@
 
     python -m benchmarks.variance                        all graphs, 4 parts by METIS and at random
     python -m benchmarks.variance --graphs amazon-computers --rates 0.1
+    python -m benchmarks.variance --report               the tables and the plot again, from the record
 
 One process trains GraphSAGE on the whole graph; what layer 1 would exchange, h after norm, ReLU and
 dropout, is kept for every epoch. For the parts of a cut the halo's share of the mean aggregate is then
 computed from each kind of draw (the runtime's own functions), so all kinds see the same h. The error is
 |estimate - exact| / |exact|, Frobenius norms of the whole aggregate over all parts, mean over the epochs
-after the tenth. Equal rates mean equal bytes.
+after the tenth. Equal rates mean equal bytes. A second table says, from the parts alone, which slots
+uniform draws' error comes from.
 
     I inner rows of a part   H halo slots   N nodes   F features
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +30,7 @@ import torch
 
 from benchmarks.accuracy import BASE, parse_cut
 from benchmarks.graphs import reduced_source
-from benchmarks.measure import machine, new_figure, save_figure, table, write_record
+from benchmarks.measure import RESULTS, machine, new_figure, save_figure, table, write_record
 from benchmarks.workloads import Skip, parts_folder
 from bnsgcn.dist import World
 from bnsgcn.sampling import ListDraw, draw_systematic, draw_uniform, inclusion_probabilities
@@ -40,6 +43,9 @@ CUTS = ("metis:4", "random:4")
 RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 KINDS = ("uniform", "importance", "cache")
 SETTLED = 10
+HEAVIEST = (0.001, 0.01, 0.1)
+"""Shares of the slots."""
+JUDGED_RATE = 0.1
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -189,6 +195,39 @@ def rows_of(lines: list[dict[str, Any]]) -> list[list[str]]:
 HEADER = ("graph", "cut", "dropout", "spread of norms", "rate", *KINDS, "importance/uniform", "cache/uniform")
 
 
+def concentration(sides: list[Side], rate: float) -> tuple[list[float], float]:
+    """Where uniform draws' error comes from, for rows of equal norm.
+
+    Returns the share of the squared error that the heaviest slots bring, for each of HEAVIEST, and the error
+    of importance draws over that of uniform ones. A slot's share is weight^2 (1 / p - 1), see Side.
+    """
+    squares = np.sort(np.concatenate([side.weight**2 for side in sides]))[::-1]
+    shares = [float(squares[: max(1, round(part * squares.size))].sum() / squares.sum()) for part in HEAVIEST]
+    uniform = importance = 0.0
+    for side in sides:
+        for first, last in zip(side.splits, side.splits[1:], strict=False):
+            weight = side.weight[first:last]
+            if weight.size:
+                probability = inclusion_probabilities(weight, rate)
+                uniform += float((weight**2).sum()) * (1 / rate - 1)
+                importance += float((weight**2 * (1 / probability - 1)).sum())
+    return shares, (importance / uniform) ** 0.5
+
+
+def concentration_table(options: argparse.Namespace) -> str:
+    """`concentration` of every graph and cut."""
+    rows = []
+    for graph in options.graphs:
+        for cut in options.cuts:
+            method, parts = parse_cut(cut)
+            folder = parts_folder(reduced_source(graph, options.shared), parts, method=method)
+            shares, ratio = concentration(sides_of(folder), JUDGED_RATE)
+            rows.append([graph, cut, *(f"{100 * share:.0f} %" for share in shares), f"{ratio:.2f}"])
+    header = ["graph", "cut", *(f"heaviest {100 * part:g} % of slots" for part in HEAVIEST)]
+    ratio_name = f"importance/uniform at {JUDGED_RATE:g}, expected"
+    return table([*header, ratio_name], rows)
+
+
 def plot(lines: list[dict[str, Any]], options: argparse.Namespace) -> str:
     """Error against rate, one panel a graph and cut, at the largest dropout."""
     panels = [(graph, cut) for graph in options.graphs for cut in options.cuts]
@@ -218,10 +257,17 @@ def main() -> None:
     parser.add_argument("--dropout", nargs="*", type=float, default=[0.0, 0.2])
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--shared", type=Path, default=None)
+    parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     before = machine()
     torch.set_num_threads(1)
-    lines = study(options, lambda text: print(text, flush=True))
+    if options.report:
+        record = RESULTS / "variance.json"
+        if not record.exists():
+            raise Skip("no record yet")
+        lines = json.loads(record.read_text())["raw"]
+    else:
+        lines = study(options, lambda text: print(text, flush=True))
     better = sum(line["importance"] < line["uniform"] for line in lines)
     verdict = (
         f"Importance has the lower error in {better} of {len(lines)} cells; the cache in "
@@ -230,7 +276,8 @@ def main() -> None:
     write_record(
         "variance",
         claim="Relative error of the first hidden layer's mean aggregate when boundary rows are drawn.",
-        body=f"{verdict}\n\n{table(HEADER, rows_of(lines))}",
+        body=f"{verdict}\n\n{table(HEADER, rows_of(lines))}\n\n"
+        f"## Which slots uniform draws' error comes from\n\n{concentration_table(options)}",
         raw=lines,
         does_not_show="deeper layers, gradients, and what such an error does to the score (see accuracy.md). "
         "The cache's error is bias as well as variance: it does not vanish in the mean over draws.",
