@@ -28,16 +28,26 @@ _TAGS = 1 << 16
 
 
 class Pending:
-    """A collective under way; `wait` may be called again and then costs nothing."""
+    """A collective under way; `wait` may be called again and then costs nothing.
 
-    def __init__(self, *works: Any) -> None:
-        self._works = works
+    Until then it is kept in `held`, with its tensors, even when nobody else knows it any more: a gloo message
+    whose buffer is gone when it arrives would block its connection for good.
+    """
+
+    def __init__(
+        self, works: Sequence[Any] = (), tensors: Sequence[Tensor] = (), held: set[Pending] | None = None
+    ) -> None:
+        self._works, self._tensors, self._held = works, tensors, held
+        if works and held is not None:
+            held.add(self)
 
     def wait(self) -> None:
         """Block until the collective is complete; a dead peer raises RuntimeError within the timeout."""
         for work in self._works:
             work.wait()
-        self._works = ()
+        self._works, self._tensors = (), ()
+        if self._held is not None:
+            self._held.discard(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +60,8 @@ class World:
     backend: str | None = None
     _messages: Iterator[int] = dataclasses.field(default_factory=itertools.count, compare=False, repr=False)
     """Numbers of `all_to_all` calls, the same on every rank."""
+    _held: set[Pending] = dataclasses.field(default_factory=set, compare=False, repr=False)
+    """All that nobody has waited for."""
 
     @classmethod
     def single(cls, device: str = "cpu") -> World:
@@ -135,7 +147,7 @@ class World:
     ) -> Pending:
         """Move rows: `send_splits[r]` rows of `sent` to rank r, into `receive_splits[r]` rows of `received`.
 
-        Both tensors must stay alive and untouched until the returned `Pending` was waited for.
+        Both tensors must stay untouched until the returned `Pending` was waited for.
         """
         assert received.shape[0] == sum(receive_splits), (received.shape, list(receive_splits))
         assert sent.shape[0] == sum(send_splits), (sent.shape, list(send_splits))
@@ -147,7 +159,7 @@ class World:
         work = torch_dist.all_to_all_single(
             received, sent, list(receive_splits), list(send_splits), async_op=True
         )
-        return Pending(work)
+        return Pending([work], (received, sent), self._held)
 
     def _point_to_point(
         self, received: Tensor, sent: Tensor, receive_splits: Sequence[int], send_splits: Sequence[int]
@@ -170,7 +182,7 @@ class World:
             peer = (self.rank + step) % self.size
             if out[peer].numel():
                 works.append(torch_dist.isend(out[peer], peer, tag=tag))
-        return Pending(*works)
+        return Pending(works, (received, sent), self._held)
 
     def all_to_all_now(self, sent: Tensor, send_splits: IntList, receive_splits: IntList) -> Tensor:
         """`all_to_all` of rows on this world's device into a new tensor, waited for."""

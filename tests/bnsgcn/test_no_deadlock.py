@@ -12,13 +12,14 @@ import random
 import time
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import psutil
 import pytest
 import torch
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.dist import World
+from bnsgcn.dist import Pending, World
 from partition.build import partition_graph
 from tests.bnsgcn.runs import trainer_of, weights_digest
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -175,3 +176,32 @@ def test_a_leak_is_noticed(larger: Path, tmp_path: Path) -> None:
     for grown_bytes, grown_tensors in run_ranks(growth, 2, tmp_path, larger, config, True, timeout_s=120):
         assert grown_bytes > 4 << 20
         assert grown_tensors >= 200
+
+
+ROWS = 2_000_000
+
+
+def forget_messages(world: World) -> tuple[int, float]:
+    """Exchanges that nobody waits for, then one that somebody does: messages still held, sum of the last."""
+    splits = [0 if rank == world.rank else ROWS for rank in range(world.size)]
+    for _ in range(3):
+        time.sleep(0.3 * world.rank)
+        world.all_to_all(torch.empty(ROWS, 1), torch.ones(ROWS, 1), splits, splits)
+        gc.collect()
+    received = torch.zeros(ROWS, 1)
+    world.all_to_all(received, torch.full((ROWS, 1), 2.0), splits, splits).wait()
+    return len(world._held), float(received.sum())
+
+
+@pytest.mark.multi
+def test_messages_that_nobody_waits_for_block_no_later_ones(tmp_path: Path) -> None:
+    assert run_ranks(forget_messages, 2, tmp_path) == [(3, 2.0 * ROWS)] * 2
+
+
+def test_an_exchange_that_was_waited_for_is_let_go() -> None:
+    held: set[Pending] = set()
+    pending = Pending([mock.Mock()], (torch.ones(1),), held)
+    assert held == {pending}
+    pending.wait()
+    pending.wait()
+    assert not held
