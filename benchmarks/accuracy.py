@@ -224,7 +224,7 @@ def plot(runs: list[Run], graphs: list[str], cuts: tuple[str, ...], name: str) -
     shown = [method for method in METHODS if any(run["method"] == method for run in runs)]
     keys = [_key("o", colours[method], method, hollow=list(METHODS).index(method) >= 10) for method in shown]
     keys += [_key(marker, "black", cut, hollow=True) for cut, marker in zip(cuts, "os^Dv", strict=False)]
-    axes[0].legend(handles=keys, fontsize=5, ncols=2, loc="lower left")
+    figure.legend(handles=keys, fontsize=8, ncols=5, loc="outside lower center")
     return save_figure(figure, name)
 
 

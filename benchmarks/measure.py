@@ -182,13 +182,13 @@ def new_figure(
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    size = (width * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     return figure, list(axes.flat)
 
 
 def save_figure(figure: Any, name: str) -> str:
     """Write results/NAME.png; returns the file name for `write_record`."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
     figure.savefig(RESULTS / f"{name}.png", dpi=120)
     return f"{name}.png"
