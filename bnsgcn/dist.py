@@ -38,16 +38,27 @@ class Pending:
         self, works: Sequence[Any] = (), tensors: Sequence[Tensor] = (), held: set[Pending] | None = None
     ) -> None:
         self._works, self._tensors, self._held = works, tensors, held
+        self._given_up = False
         if works and held is not None:
             held.add(self)
 
     def wait(self) -> None:
-        """Block until the collective is complete; a dead peer raises RuntimeError within the timeout."""
+        """Block until the collective is complete.
+
+        Raises:
+            RuntimeError: A peer is dead or late (within the timeout), or this worker has left the group.
+        """
+        if self._given_up:
+            raise RuntimeError("this worker left its group before the message had arrived")
         for work in self._works:
             work.wait()
         self._works, self._tensors = (), ()
         if self._held is not None:
             self._held.discard(self)
+
+    def give_up(self) -> None:
+        """Let go of everything without waiting: what is still open keeps connections open."""
+        self._works, self._tensors, self._given_up = (), (), True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +119,10 @@ class World:
         return cls(rank=rank, size=size, device=torch.device("cpu"), backend="gloo" if size > 1 else None)
 
     def close(self) -> None:
-        """Leave the group; safe to call twice."""
+        """Leave the group, with what is still under way given up; safe to call twice."""
+        for pending in self._held:
+            pending.give_up()
+        self._held.clear()
         if self.size > 1 and torch_dist.is_initialized():
             torch_dist.destroy_process_group()
 

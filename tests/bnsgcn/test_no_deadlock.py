@@ -205,3 +205,12 @@ def test_an_exchange_that_was_waited_for_is_let_go() -> None:
     pending.wait()
     pending.wait()
     assert not held
+
+
+def test_what_was_given_up_says_so() -> None:
+    world = World.single()
+    pending = Pending([mock.Mock()], (torch.ones(1),), world._held)
+    world.close()
+    assert not world._held
+    with pytest.raises(RuntimeError, match="left its group"):
+        pending.wait()
