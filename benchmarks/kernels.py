@@ -6,7 +6,7 @@
 Every contender computes the same thing in turn, round after round in one process; figures are medians of the
 rounds. Blocks are those of part 0 of 2 of each workload, in the partitioner's order, forward and transposed.
 Elementwise passes are compared with the torch operations that a user would write. Our kernels take memory
-that the process has had before (see bnsgcn.kernels.memory), torch's take what the C library gives: `copy`
+that the process has had before (see bnsgcn.kernels.pool), torch's take what the C library gives: `copy`
 shows the difference.
 
     N rows   F columns

@@ -29,9 +29,9 @@ from benchmarks.contest import Contestant, Turns, interleave, peak_rss_bytes, py
 from benchmarks.measure import Spread, machine, round_medians, table, write_record
 from benchmarks.ours import environments
 from benchmarks.workloads import Recipe, Skip, recipe, workload_parts
-from bnsgcn.blocks import TRAIN, BlockBuilder, LayerBlocks, whole_view
 from bnsgcn.dist import World
 from bnsgcn.kernels import Kernels, select
+from bnsgcn.local.blocks import TRAIN, BlockBuilder, LayerBlocks, whole_view
 from partition.store import open_part
 
 KINDS = ("sums", "products", "elementwise", "optimizer")

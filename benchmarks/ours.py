@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.contest import Contestant, Turns, forget_peak, peak_rss_bytes, python
 from benchmarks.workloads import recipe
 from bnsgcn.config import TrainConfig
-from bnsgcn.trainer import Trainer
-from bnsgcn.worker import build_model, joined
+from bnsgcn.run import build_model, joined
+from bnsgcn.train.trainer import Trainer
 from partition.store import open_part
 
 

@@ -24,9 +24,9 @@ import torch
 
 from benchmarks.measure import Spread, machine, table, write_record
 from benchmarks.workloads import real_graphs, workload_path
+from partition.adjacency import Int64Array, IntArray, csr_from_arcs, row_numbers
 from partition.assign import Recipe, assign
 from partition.assign.metis import metis_csr
-from partition.csr import Int64Array, IntArray, csr_from_arcs, row_numbers
 from partition.graph import Graph
 from partition.order import locality_order
 from partition.sources import load

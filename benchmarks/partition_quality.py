@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.measure import machine, table, write_record
 from benchmarks.workloads import real_graphs
+from partition.adjacency import row_numbers
 from partition.assign import PartOf, Recipe, assign
 from partition.assign.metis import metis_csr
-from partition.csr import row_numbers
 from partition.graph import Graph
 from partition.refine import load_weights
 from partition.sources import load

@@ -34,8 +34,8 @@ def peer(name: str, path: Path, parts: int) -> None:
     import torch
 
     from benchmarks.partition_quality import figures
+    from partition.adjacency import row_numbers
     from partition.assign.metis import metis_csr
-    from partition.csr import row_numbers
     from partition.sources import load
 
     graph = load(f"npz:{path}")

@@ -33,9 +33,9 @@ from benchmarks.graphs import reduced_source
 from benchmarks.measure import RESULTS, machine, new_figure, save_figure, table, write_record
 from benchmarks.workloads import Skip, parts_folder
 from bnsgcn.dist import World
-from bnsgcn.sampling import ListDraw, draw_systematic, draw_uniform, inclusion_probabilities
-from bnsgcn.trainer import Trainer
-from bnsgcn.worker import build_model
+from bnsgcn.exchange.sampling import ListDraw, draw_systematic, draw_uniform, inclusion_probabilities
+from bnsgcn.nn.models import build_model
+from bnsgcn.train.trainer import Trainer
 from partition.store import Part, open_part, read_manifest
 
 GRAPHS = ("amazon-computers", "facebook-pages", "debian12-deps", "debian12-tags")

@@ -21,8 +21,8 @@ import torch.multiprocessing as mp
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.trainer import Trainer
-from bnsgcn.worker import build_model
+from bnsgcn.nn.models import build_model
+from bnsgcn.train.trainer import Trainer
 from partition.store import Part, open_part
 
 JOB_TIMEOUT_S = 900.0

@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnsgcn.checkpoint import Checkpoints
     from bnsgcn.config import TrainConfig
     from bnsgcn.dist import World
-    from bnsgcn.evaluate import Scores
     from bnsgcn.nn import GNN, Dropout, GATConv, GCNConv, SAGEConv
-    from bnsgcn.record import Listener, RunFolder
-    from bnsgcn.trainer import Trainer
-    from bnsgcn.worker import evaluate_run, predict_run, train_worker
+    from bnsgcn.record.run_folder import Listener, RunFolder
+    from bnsgcn.run import evaluate_run, predict_run, train_worker
+    from bnsgcn.train.checkpoint import Checkpoints
+    from bnsgcn.train.evaluate import Scores
+    from bnsgcn.train.trainer import Trainer
 
 __all__ = [
     "GNN",
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bnsgcn.checkpoint": ("Checkpoints",),
+    "bnsgcn.train.checkpoint": ("Checkpoints",),
     "bnsgcn.config": ("TrainConfig",),
     "bnsgcn.dist": ("World",),
-    "bnsgcn.evaluate": ("Scores",),
+    "bnsgcn.train.evaluate": ("Scores",),
     "bnsgcn.nn": ("GNN", "Dropout", "GATConv", "GCNConv", "SAGEConv"),
-    "bnsgcn.record": ("Listener", "RunFolder"),
-    "bnsgcn.trainer": ("Trainer",),
-    "bnsgcn.worker": ("evaluate_run", "predict_run", "train_worker"),
+    "bnsgcn.record.run_folder": ("Listener", "RunFolder"),
+    "bnsgcn.train.trainer": ("Trainer",),
+    "bnsgcn.run": ("evaluate_run", "predict_run", "train_worker"),
 }
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+from partition.errors import UserError
+
 ModelName = Literal["gcn", "sage", "gat"]
 NormName = Literal["layer", "batch", "none"]
 SamplerName = Literal["uniform", "importance"]
@@ -114,23 +116,23 @@ class TrainConfig:
         _at_least("heads", self.heads, 1)
         _within("dropout", self.dropout, 0.0, 1.0, open_right=True)
         if not 0 <= self.linear_layers < self.layers:
-            raise ValueError(
+            raise UserError(
                 f"--linear-layers {self.linear_layers} of --layers {self.layers}: at least one graph layer "
                 f"must stay; use at most {self.layers - 1}"
             )
         if self.model == "gat" and self.hidden % self.heads:
-            raise ValueError(
+            raise UserError(
                 f"--hidden {self.hidden} is not a multiple of --heads {self.heads}; "
                 f"use --hidden {-(-self.hidden // self.heads) * self.heads}"
             )
         if self.model == "gat" and self.precompute:
-            raise ValueError(
+            raise UserError(
                 "--precompute needs a fixed aggregation, gat learns its own; leave it out or use sage, gcn"
             )
 
     def _check_training(self) -> None:
         if not self.lr > 0:
-            raise ValueError(f"--lr is {self.lr}, must be above 0; try 0.01")
+            raise UserError(f"--lr is {self.lr}, must be above 0; try 0.01")
         _at_least("weight-decay", self.weight_decay, 0)
         for name in (
             "epochs",
@@ -143,15 +145,15 @@ class TrainConfig:
         ):
             _at_least(name.replace("_", "-"), getattr(self, name), 0)
         if not self.timeout_s > 0:
-            raise ValueError(f"--timeout-s is {self.timeout_s}, must be above 0; try 600")
+            raise UserError(f"--timeout-s is {self.timeout_s}, must be above 0; try 600")
 
     def _check_exchange(self) -> None:
         _within("sampling-rate", self.sampling_rate, 0.0, 1.0)
         _within("smooth-decay", self.smooth_decay, 0.0, 1.0, open_right=True)
         if self.device == "cpu" and self.backend == "nccl":
-            raise ValueError("--backend nccl needs --device cuda; use --backend gloo with --device cpu")
+            raise UserError("--backend nccl needs --device cuda; use --backend gloo with --device cpu")
         if self.halo_cache and self.sampling_rate == 1.0:
-            raise ValueError(
+            raise UserError(
                 "--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none"
             )
 
@@ -165,15 +167,15 @@ class TrainConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ValueError(f"unknown option {unknown[0]!r} in the configuration; see bnsgcn train --help")
+            raise UserError(f"unknown option {unknown[0]!r} in the configuration; see bnsgcn train --help")
         return cls(**values)
 
 
 def _at_least(option: str, value: float, least: float) -> None:
     if not value >= least:
-        raise ValueError(f"--{option} is {value}, must be at least {least}")
+        raise UserError(f"--{option} is {value}, must be at least {least}")
 
 
 def _within(option: str, value: float, low: float, high: float, *, open_right: bool = False) -> None:
     if not (low <= value < high if open_right else low <= value <= high):
-        raise ValueError(f"--{option} is {value}, must be in [{low:g}, {high:g}{')' if open_right else ']'}")
+        raise UserError(f"--{option} is {value}, must be in [{low:g}, {high:g}{')' if open_right else ']'}")

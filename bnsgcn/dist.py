@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from partition.errors import UserError
+
 IntList = Iterable[Any]
 """Integers, Python's or NumPy's."""
 _TAGS = 1 << 16
@@ -240,7 +242,7 @@ def _pick_device(name: str) -> torch.device:
     if local_size() > count:
         if name == "auto":
             return torch.device("cpu")
-        raise ValueError(
+        raise UserError(
             f"--device cuda with {local_size()} local workers but {count} CUDA devices here; "
             f"use at most {count} workers a machine or --device cpu"
         )
@@ -253,7 +255,7 @@ def _pick_backend(name: str, device: torch.device) -> str:
     if name == "auto":
         return "nccl" if device.type == "cuda" else "gloo"
     if name == "nccl" and device.type != "cuda":
-        raise ValueError(
+        raise UserError(
             "--backend nccl needs CUDA tensors and there is no CUDA device here; use --backend gloo"
         )
     return name

@@ -17,6 +17,7 @@ from typing import Any
 
 from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Plan, Predict, Train
 from launch.parse import Mistake, parse
+from partition.errors import UserError
 
 MISTAKE, FAILURE = 2, 1
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -42,7 +43,7 @@ def guarded(call: Callable[[], int]) -> int:
 
     try:
         return call()
-    except ValueError as error:
+    except UserError as error:
         return _say(" ".join(str(error).split()), MISTAKE)
     except WorkerFailure as error:
         _leave_live_view()
@@ -135,8 +136,9 @@ def _inspect(command: Inspect) -> int:
 def _plan(command: Plan) -> int:
     import torch
 
-    from bnsgcn import plan as plans
-    from bnsgcn.machine import Machine
+    from bnsgcn.plan.choose import choose, grid
+    from bnsgcn.plan.costs import plans
+    from bnsgcn.plan.machine import Machine
     from launch.local import core_count
     from launch.tables import show_grid, show_plan
     from partition.store import read_manifest
@@ -147,9 +149,11 @@ def _plan(command: Plan) -> int:
     torch.set_num_threads(command.options.threads or max(1, core_count() // workers))
     machine = Machine.measure(command.options, link_bytes_per_s=command.link_gbit_s * 1e9 / 8)
     limit = None if command.memory_gb is None else int(command.memory_gb * 1e9)
-    make = plans.grid if command.grid else lambda *given: [plans.plan(*given)]
-    found = make(command.folder, command.options, machine)
-    choice = plans.choose(found, limit)
+    if command.grid:
+        found = grid(command.folder, command.options, machine)
+    else:
+        found = plans(command.folder, [command.options], machine)
+    choice = choose(found, limit)
     if command.json:
         chosen = {"choice": choice.plan.config.to_json(), "reason": choice.reason}
         print(json.dumps({"plans": [plan.to_json() for plan in found]} | (chosen if command.grid else {})))
@@ -171,7 +175,7 @@ def train(command: Train) -> int:
 
         return be_worker(command)
     begin = time.monotonic()
-    from bnsgcn.record import RunFolder
+    from bnsgcn.record.run_folder import RunFolder
     from partition.store import read_manifest
 
     if command.parts is not None and command.parts < 1:
@@ -217,14 +221,14 @@ def _predict(command: Predict) -> int:
 
 def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
     """Rank 0's result of a task on a run's parts."""
-    from bnsgcn.record import RunFolder
+    from bnsgcn.record.run_folder import RunFolder
     from launch.local import run_local
     from launch.worker import Job
     from partition.store import read_manifest
 
     facts = RunFolder(run).open()
     if read_manifest(facts.parts_dir).digest != facts.digest:
-        raise ValueError(
+        raise UserError(
             f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
             f"partition again as then, or train again"
         )

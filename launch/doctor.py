@@ -10,6 +10,7 @@ import shutil
 from launch.face import short
 from launch.local import WorkerFailure, core_count, run_local
 from launch.worker import Job
+from partition.errors import UserError
 
 PACKAGES = (
     "torch",
@@ -81,7 +82,7 @@ def _say_kernels() -> None:
 def _try_round_trip() -> bool:
     try:
         results = run_local(Job(task="round_trip", workers=2, arguments={"megabytes": MEGABYTES}))
-    except (WorkerFailure, ValueError) as error:
+    except (WorkerFailure, UserError) as error:
         print(f"{'round trip':<16} failed: {str(error).splitlines()[0]}")
         return False
     seconds = max(result["seconds"] for result in results)

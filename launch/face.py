@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bnsgcn.record import Listener
+from bnsgcn.record.run_folder import Listener
 
 COLUMNS = ("epoch", "loss", "val score", "took", "compute", "halo wait", "reduce", "sent")
 WIDTHS = (6, 8, 9, 9, 9, 9, 9, 10)

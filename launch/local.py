@@ -18,6 +18,7 @@ from typing import Any
 
 from launch.outcome import Outcome, read_outcomes
 from launch.worker import Job
+from partition.errors import UserError
 
 SHUTDOWN_S = 5
 """How long workers that are told to end may take before they are killed."""
@@ -98,7 +99,7 @@ def _explained(failed: dict[int, int], outcomes: list[Outcome], run_dir: Path | 
                 )
     first = causes[0]
     if first.kind == "mistake":
-        return ValueError(first.message)
+        return UserError(first.message)
     what = "lost another rank" if first.kind == "consequence" else "failed"
     where = run_dir / "errors" / f"rank_{first.rank}.txt" if run_dir else None
     if where is not None and where.exists():

@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal
 
+from partition.errors import UserError
+
 Kind = Literal["done", "mistake", "failure", "consequence"]
 
 _PEER_LOST = (
@@ -52,12 +54,12 @@ class Outcome:
 
 
 def outcome_of(error: Exception, rank: int) -> Outcome:
-    """What an exception means: a ValueError is the user's, a lost peer is not this rank's."""
+    """What an exception means: a UserError is the user's, a lost peer is not this rank's."""
     line = " ".join(str(error).split()) or type(error).__name__
     lost = isinstance(error, RuntimeError) and any(words in line.lower() for words in _PEER_LOST)
-    kind: Kind = "mistake" if isinstance(error, ValueError) else "consequence" if lost else "failure"
+    kind: Kind = "mistake" if isinstance(error, UserError) else "consequence" if lost else "failure"
     named = (
-        line if isinstance(error, ValueError | OSError) or _ours(error) else f"{type(error).__name__}: {line}"
+        line if isinstance(error, UserError | OSError) or _ours(error) else f"{type(error).__name__}: {line}"
     )
     trace = "".join(traceback.format_exception(error))
     return Outcome(rank=rank, kind=kind, message=named, trace=trace, at_s=time.time())

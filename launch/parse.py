@@ -6,10 +6,9 @@ The options of a file are put before those of the command line, so that the latt
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -20,6 +19,7 @@ from tyro import _errors as tyro_events
 
 from bnsgcn.config import TrainConfig
 from launch.options import ABOUT, COMMANDS, EXAMPLES, FIRST_STEPS, Command, Train
+from partition.errors import UserError, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,7 +27,7 @@ else:
     import tomli as tomllib
 
 
-class Mistake(ValueError):
+class Mistake(UserError):
     """Something that the user can put right; the message is one line."""
 
     def __init__(self, message: str, option: str = "") -> None:
@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> Command:
         given = ["--help"]
     named = given[0] if given[0] in COMMANDS else ""
     if not named and not given[0].startswith("-"):
-        raise Mistake(f"unknown command '{given[0]}'{_nearest(given[0], COMMANDS)}; see bnsgcn --help")
+        raise Mistake(f"unknown command '{given[0]}'{nearest(given[0], COMMANDS)}; see bnsgcn --help")
     path, from_file = _file_options(given) if named == "train" else (None, {})
     tokens = [_token(key, value) for key, value in from_file.items() if key != "source"]
     try:
@@ -113,7 +113,7 @@ def _file_options(arguments: list[str]) -> tuple[Path | None, dict[str, Any]]:
     known = [*train_options(), "source"]
     for key, value in values.items():
         if _key(key) not in known or _key(key) == "config":
-            raise Mistake(f"{path}: unknown option '{key}'{_nearest(_key(key), known)}")
+            raise Mistake(f"{path}: unknown option '{key}'{nearest(_key(key), known)}")
         if not isinstance(value, bool | int | float | str):
             raise Mistake(f"{path}: '{key}' is a {type(value).__name__}, must be one value")
     return path, {_key(key): value for key, value in values.items()}
@@ -150,7 +150,7 @@ class _Reject:
             case tyro_events.MissingArgs(missing_arguments=[first, *_]):
                 raise Mistake(f"{_name(first.arg)} is missing; {self._see}")
             case tyro_events.InvalidChoice(argument=argument, value=value, choices=choices):
-                near = _nearest(value, choices)
+                near = nearest(value, choices)
                 names = ", ".join(sorted(set(choices) - {"None"}))
                 raise Mistake(
                     f"{_name(argument)} has no choice '{value}'{near}; it has {names}", _name(argument)
@@ -168,7 +168,7 @@ class _Reject:
         if not token.startswith("-"):
             return Mistake(f"'{token}' is one argument too many; {self._see}")
         option = token.partition("=")[0]
-        near = _nearest(option.replace("_", "-"), [f"--{name}" for name in options_of(self._command)])
+        near = nearest(option.replace("_", "-"), [f"--{name}" for name in options_of(self._command)])
         return Mistake(f"unknown option '{option}'{near}; {self._see}", option)
 
 
@@ -193,8 +193,3 @@ def _plainly(message: str) -> str:
         if message.startswith(start):
             return f"is {message.rpartition(': ')[2]}, must be {kind}"
     return f"does not fit: {message}"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""

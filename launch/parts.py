@@ -8,6 +8,7 @@ from pathlib import Path
 
 from launch.options import Train
 from partition.cache import cached_parts
+from partition.errors import UserError
 from partition.sources import KINDS
 from partition.store import read_manifest
 
@@ -24,14 +25,14 @@ def parts_folder(command: Train, say: Callable[[str], None]) -> Path:
     if folder.is_dir():
         manifest = read_manifest(folder)
         if command.parts not in (None, manifest.parts):
-            raise ValueError(
+            raise UserError(
                 f"--parts {command.parts}, but {folder} holds {manifest.parts} parts; leave --parts out, "
                 f"or partition into {command.parts} parts"
             )
         return folder
     looks_like_path = "/" in command.source or folder.exists()
     if ":" not in command.source and command.source.lower() not in KINDS and looks_like_path:
-        raise ValueError(f"{folder} is no folder of parts; make one with bnsgcn partition, or name npz:FILE")
+        raise UserError(f"{folder} is no folder of parts; make one with bnsgcn partition, or name npz:FILE")
     with _alone(command.cache_dir.expanduser()):
         return cached_parts(
             command.source,

@@ -13,7 +13,8 @@ from launch.face import duration, short, size
 from partition.quality import Quality
 
 if TYPE_CHECKING:
-    from bnsgcn.plan import Choice, Plan
+    from bnsgcn.plan.choose import Choice
+    from bnsgcn.plan.costs import Plan
 
 COLUMNS = {
     "inner\nnodes": "inner_nodes",
@@ -57,7 +58,7 @@ def show_plan(plan: Plan, console: Console | None = None) -> None:
             size(rank.peak_bytes),
         )
     title = f"{plan.config.model} on {plan.name}, {plan.parts} workers: {duration(plan.epoch_s)} an epoch"
-    foot = f"{size(plan.traffic.sent_bytes)} sent an epoch, {size(plan.peak_bytes)} a worker at most"
+    foot = f"{size(plan.sent.sent_bytes)} sent an epoch, {size(plan.peak_bytes)} a worker at most"
     (console or _stdout()).print(Group(Text(title, style="bold"), table, Text(foot)))
 
 
@@ -72,7 +73,7 @@ def show_grid(plans: Sequence[Plan], choice: Choice, console: Console | None = N
             "yes" if config.pipeline else "no",
             config.wire_dtype,
             duration(plan.epoch_s),
-            size(plan.traffic.sent_bytes),
+            size(plan.sent.sent_bytes),
             size(plan.peak_bytes),
             "<- take this" if taken else "",
             style="bold" if taken else "",

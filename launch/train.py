@@ -12,7 +12,7 @@ import sys
 import warnings
 from typing import NoReturn
 
-from bnsgcn.record import RunFolder, launch_id
+from bnsgcn.record.run_folder import RunFolder, launch_id
 from launch.cli import guarded, train
 from launch.options import Train
 from launch.outcome import outcome_of

@@ -79,8 +79,8 @@ def leave(outcome: Outcome) -> int:
 def train(parts_dir: str, run_dir: str, config: dict[str, Any]) -> dict[str, Any]:
     """Train on this worker's part; the traceback of a failure stays in the run folder."""
     from bnsgcn.config import TrainConfig
-    from bnsgcn.record import RunFolder
-    from bnsgcn.worker import train_worker
+    from bnsgcn.record.run_folder import RunFolder
+    from bnsgcn.run import train_worker
     from launch.face import face
 
     try:
@@ -95,14 +95,14 @@ def train(parts_dir: str, run_dir: str, config: dict[str, Any]) -> dict[str, Any
 
 def evaluate(run_dir: str) -> dict[str, Any]:
     """Score the best checkpoint."""
-    from bnsgcn.worker import evaluate_run
+    from bnsgcn.run import evaluate_run
 
     return dataclasses.asdict(evaluate_run(run_dir))
 
 
 def predict(run_dir: str, out: str) -> list[int]:
     """Write the logits of all nodes; their shape."""
-    from bnsgcn.worker import predict_run
+    from bnsgcn.run import predict_run
 
     return list(predict_run(run_dir, out))
 

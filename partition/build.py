@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from partition.adjacency import Int64Array, IntArray, row_entries, row_numbers, splits_from_counts, undirected
 from partition.assign import Objective, Progress, Recipe, assign
-from partition.csr import Int64Array, IntArray, row_entries, row_numbers, splits_from_counts, undirected
 from partition.graph import TEST, TRAIN, VAL, Graph
 from partition.order import locality_order
 from partition.sources import load

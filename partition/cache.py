@@ -8,6 +8,7 @@ from pathlib import Path
 
 from partition.assign import Objective, Progress
 from partition.build import partition_graph
+from partition.errors import UserError
 from partition.sources import SourceSpec, parse
 from partition.store import FORMAT_VERSION, read_manifest
 
@@ -36,7 +37,7 @@ def cached_parts(
         partition_graph(
             source, parts=parts, out=folder, method=method, objective=objective, seed=seed, progress=progress
         )
-    except ValueError:
+    except UserError:
         if not folder.exists():  # where it does, another process was faster
             raise
     return folder

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.csr import Int64Array, IntArray, csr_from_arcs
+from partition.adjacency import Int64Array, IntArray, csr_from_arcs
+from partition.errors import UserError
 from partition.labels import (
     NONE,
     SPLIT_NAMES,
@@ -64,7 +65,7 @@ class Graph:
         assert self.indptr[0] == 0
         assert self.indptr[-1] == self.indices.size
         if self.num_nodes == 0:
-            raise ValueError(f"{self.name}: 0 nodes; a graph needs at least 1")
+            raise UserError(f"{self.name}: 0 nodes; a graph needs at least 1")
         _check_features(self.name, self.features, self.num_nodes)
         _check_labels(self)
         _check_split(self)
@@ -186,15 +187,15 @@ class Graph:
 def checked_arcs(name: str, edge_index: npt.NDArray[Any], num_nodes: int) -> IntArray:
     """`edge_index` as integers [2, E]; ValueError for another shape, a fraction or a node beyond N."""
     if edge_index.ndim != 2 or edge_index.shape[0] != 2:
-        raise ValueError(f"{name}: edge_index has shape {edge_index.shape}; expected [2, E]")
+        raise UserError(f"{name}: edge_index has shape {edge_index.shape}; expected [2, E]")
     if not np.issubdtype(edge_index.dtype, np.integer):
-        raise ValueError(f"{name}: edge_index has dtype {edge_index.dtype}; expected int32 or int64")
+        raise UserError(f"{name}: edge_index has dtype {edge_index.dtype}; expected int32 or int64")
     if edge_index.shape[1]:
         low, high = int(edge_index.min()), int(edge_index.max())
         if low < 0 or high >= num_nodes:
             wrong = low if low < 0 else high
             column = int(np.flatnonzero((edge_index == wrong).any(axis=0))[0])
-            raise ValueError(
+            raise UserError(
                 f"{name}: edge {column} names node {wrong}, but there are {num_nodes} nodes (labels); "
                 f"ids go from 0 to {num_nodes - 1}"
             )
@@ -213,7 +214,7 @@ def as_features(features: Features) -> Features:
 
 def _check_features(name: str, features: Features, num_nodes: int) -> None:
     if features.ndim != 2 or features.shape[0] != num_nodes or features.shape[1] == 0:
-        raise ValueError(
+        raise UserError(
             f"{name}: features have shape {tuple(features.shape)}, but there are {num_nodes} nodes (labels); "
             f"expected [{num_nodes}, F] with F >= 1"
         )
@@ -231,7 +232,7 @@ def _check_features(name: str, features: Features, num_nodes: int) -> None:
 
 
 def _raise_not_finite(name: str, row: int, num_nodes: int) -> None:
-    raise ValueError(
+    raise UserError(
         f"{name}: features of row {row} (of {num_nodes}) hold NaN or infinity; "
         "replace them in the source, for example with numpy.nan_to_num"
     )
@@ -239,7 +240,7 @@ def _raise_not_finite(name: str, row: int, num_nodes: int) -> None:
 
 def _check_labels(graph: Graph) -> None:
     if graph.labels.shape[0] != graph.num_nodes:
-        raise ValueError(f"{graph.name}: {graph.labels.shape[0]} labels for {graph.num_nodes} nodes")
+        raise UserError(f"{graph.name}: {graph.labels.shape[0]} labels for {graph.num_nodes} nodes")
     if graph.task == "multi":
         assert graph.labels.dtype == np.uint8
         assert graph.labels.ndim == 2
@@ -248,7 +249,7 @@ def _check_labels(graph: Graph) -> None:
     if low < -1 or high >= graph.num_classes:
         wrong = low if low < -1 else high
         node = int(np.flatnonzero(graph.labels == wrong)[0])
-        raise ValueError(
+        raise UserError(
             f"{graph.name}: label {wrong} of node {node} is out of range with {graph.num_classes} classes; "
             f"class ids go from 0 to {graph.num_classes - 1}, and -1 means unlabelled"
         )
@@ -256,15 +257,15 @@ def _check_labels(graph: Graph) -> None:
 
 def _check_split(graph: Graph) -> None:
     if graph.split.shape != (graph.num_nodes,) or graph.split.dtype != np.uint8:
-        raise ValueError(f"{graph.name}: split of shape {graph.split.shape} for {graph.num_nodes} nodes")
+        raise UserError(f"{graph.name}: split of shape {graph.split.shape} for {graph.num_nodes} nodes")
     counts = np.bincount(graph.split, minlength=4)
     if counts.size > 4:
-        raise ValueError(
+        raise UserError(
             f"{graph.name}: split code {counts.size - 1}; codes are 0 none, 1 train, 2 val, 3 test"
         )
     for code, part in SPLIT_NAMES.items():
         if counts[code] == 0:
-            raise ValueError(
+            raise UserError(
                 f"{graph.name}: the {part} split is empty (0 of {graph.num_nodes} nodes); training, choosing "
                 "and scoring need at least one labelled node each"
             )

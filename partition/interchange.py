@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import row_numbers
+from partition.adjacency import row_numbers
+from partition.errors import UserError
 from partition.graph import Graph
 from partition.labels import SPLIT_NAMES, split_from_indices
 from partition.sources.features import WAYS_OUT, made_features
@@ -37,7 +38,7 @@ def library(name: str) -> Any:
         install = {"dgl": "dgl==1.1.3 (Python < 3.12)", "torch_geometric": "torch_geometric"}.get(
             package, package
         )
-        raise ValueError(
+        raise UserError(
             f"{package} cannot be imported ({error}); pip install {install}, or use npz:FILE"
         ) from error
 
@@ -53,7 +54,7 @@ def from_dgl(
 ) -> Graph:
     """Graph of a homogeneous `dgl.DGLGraph` with the usual node data."""
     if len(graph.ntypes) != 1 or len(graph.etypes) != 1:
-        raise ValueError(
+        raise UserError(
             f"{name}: {len(graph.ntypes)} node types and {len(graph.etypes)} edge types; only homogeneous "
             "graphs can be read, see dgl.to_homogeneous"
         )
@@ -75,7 +76,7 @@ def from_pyg(
 ) -> Graph:
     """Graph of a homogeneous `torch_geometric.data.Data`."""
     if data.get("edge_index") is None and data.get("adj_t") is None:
-        raise ValueError(
+        raise UserError(
             f"{name}: neither edge_index nor adj_t; only homogeneous node-classification data can be read"
         )
     if data.get("edge_index") is not None:
@@ -155,7 +156,7 @@ def _first(name: str, lookup: Lookup, keys: tuple[str, ...], what: str) -> npt.N
         if (found := lookup(key)) is not None:
             array: npt.NDArray[Any] = found
             return array
-    raise ValueError(f"{name}: no {what} looked for under {', '.join(keys)}")
+    raise UserError(f"{name}: no {what} looked for under {', '.join(keys)}")
 
 
 def _split(name: str, lookup: Lookup, num_nodes: int) -> npt.NDArray[np.uint8] | None:

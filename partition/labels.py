@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import BoolArray
+from partition.adjacency import BoolArray
+from partition.errors import UserError
 
 Task = Literal["single", "multi"]
 
@@ -26,15 +27,15 @@ def as_labels(name: str, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ta
     if labels.ndim == 2:
         if not np.isin(labels, (0, 1)).all():
             row = int(np.flatnonzero(~np.isin(labels, (0, 1)).all(axis=1))[0])
-            raise ValueError(f"{name}: multi-hot label row {row} has an entry that is neither 0 nor 1")
+            raise UserError(f"{name}: multi-hot label row {row} has an entry that is neither 0 nor 1")
         return np.ascontiguousarray(labels, dtype=np.uint8), "multi"
     if labels.ndim != 1:
-        raise ValueError(f"{name}: label has shape {labels.shape}; expected [N] or multi-hot [N, C]")
+        raise UserError(f"{name}: label has shape {labels.shape}; expected [N] or multi-hot [N, C]")
     if np.issubdtype(labels.dtype, np.floating):
         labels = np.where(np.isnan(labels), -1, labels)
         if (labels != np.floor(labels)).any():
             row = int(np.flatnonzero(labels != np.floor(labels))[0])
-            raise ValueError(
+            raise UserError(
                 f"{name}: label {labels[row]} of node {row} is no class id; expected whole numbers"
             )
     return np.ascontiguousarray(labels, dtype=np.int64), "single"
@@ -47,7 +48,7 @@ def count_classes(name: str, labels: npt.NDArray[Any], task: Task) -> int:
     highest = int(labels.max(initial=0))
     if highest >= labels.size:
         node = int(np.flatnonzero(labels == highest)[0])
-        raise ValueError(
+        raise UserError(
             f"{name}: label {highest} of node {node} is out of range: {highest + 1} classes for "
             f"{labels.size} nodes; class ids count from 0 without large gaps, and -1 means unlabelled"
         )
@@ -75,17 +76,17 @@ def split_from_indices(
             nodes = np.flatnonzero(nodes)
         nodes = nodes.reshape(-1)
         if nodes.size == 0:
-            raise ValueError(
+            raise UserError(
                 f"{name}: {part}_idx is empty (0 of {num_nodes} nodes); give each of train_idx, val_idx and "
                 "test_idx at least one node, or leave all three out for a seeded 60/20/20 split"
             )
         if nodes.min() < 0 or nodes.max() >= num_nodes:
             wrong = int(nodes.min() if nodes.min() < 0 else nodes.max())
-            raise ValueError(f"{name}: {part}_idx names node {wrong}, but there are {num_nodes} nodes")
+            raise UserError(f"{name}: {part}_idx names node {wrong}, but there are {num_nodes} nodes")
         taken = split[nodes]
         if ((taken != NONE) & (taken != code)).any():
             at = int(np.flatnonzero((taken != NONE) & (taken != code))[0])
-            raise ValueError(
+            raise UserError(
                 f"{name}: node {int(nodes[at])} is in {SPLIT_NAMES[int(taken[at])]}_idx and in {part}_idx; "
                 "a node belongs to one split"
             )

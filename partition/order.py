@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from partition.adjacency import Int64Array, IntArray
 from partition.assign.metis import metis_csr
-from partition.csr import Int64Array, IntArray
+from partition.errors import UserError
 
 ORDERS = ("pieces", "rcm", "none")
 ROWS_PER_PIECE = 500
@@ -35,5 +36,5 @@ def locality_order(
         found: Int64Array = sp.csgraph.reverse_cuthill_mckee(matrix, symmetric_mode=True).astype(np.int64)
         return found
     if order != "pieces":
-        raise ValueError(f"unknown order '{order}' inside a part; there are: {', '.join(ORDERS)}")
+        raise UserError(f"unknown order '{order}' inside a part; there are: {', '.join(ORDERS)}")
     return np.argsort(metis_csr(indptr, indices, pieces, seed=seed), kind="stable").astype(np.int64)

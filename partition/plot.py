@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from partition.errors import UserError
 from partition.interchange import library
 from partition.quality import Quality
 
@@ -21,7 +22,7 @@ def plot_quality(quality: Quality, file: Path | str) -> None:
     figures = library("matplotlib.figure")
     path = Path(file)
     if not path.parent.is_dir():
-        raise ValueError(f"{path.parent}: no such folder for the picture {path.name}")
+        raise UserError(f"{path.parent}: no such folder for the picture {path.name}")
     figure = figures.Figure(figsize=(12, 4.6), layout="constrained")
     heat, bars = figure.subplots(1, 2)
     image = heat.imshow(quality.volume, cmap="viridis")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.csr import Int64Array
+from partition.adjacency import Int64Array
 from partition.graph import TRAIN
 from partition.store import Manifest, read_array, read_manifest
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import Int64Array
+from partition.adjacency import Int64Array
+from partition.errors import UserError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -135,32 +136,30 @@ def read_manifest(folder: Path | str) -> Manifest:
     """The manifest of a folder of parts; ValueError for a missing, broken or foreign one."""
     path = Path(folder) / MANIFEST
     if not Path(folder).is_dir():
-        raise ValueError(
+        raise UserError(
             f"{folder}: no such folder of parts; make one with `bnsgcn partition SOURCE --out {folder}`"
         )
     if not path.is_file():
-        raise ValueError(f"{path}: not found, so {folder} is no folder of parts; {AGAIN}")
+        raise UserError(f"{path}: not found, so {folder} is no folder of parts; {AGAIN}")
     try:
         loaded = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); {AGAIN}") from error
+        raise UserError(f"{path}: not valid JSON ({error}); {AGAIN}") from error
     version = loaded.get("format_version") if isinstance(loaded, dict) else None
     if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format version {version}, but this program reads {FORMAT_VERSION}; {AGAIN}"
-        )
+        raise UserError(f"{path}: format version {version}, but this program reads {FORMAT_VERSION}; {AGAIN}")
     wanted = {field.name for field in dataclasses.fields(Manifest)}
     if set(loaded) != wanted:
-        raise ValueError(
+        raise UserError(
             f"{path}: keys missing or unknown: {', '.join(sorted(set(loaded) ^ wanted))}; {AGAIN}"
         )
     manifest = Manifest(**{**loaded, "part_nodes": _tuple(loaded["part_nodes"])})
     for field in dataclasses.fields(Manifest):
         kind, value = field.type.split("[")[0], getattr(manifest, field.name)
         if type(value).__name__ != kind:
-            raise ValueError(f"{path}: {field.name} is {value!r}, which is no {kind}; {AGAIN}")
+            raise UserError(f"{path}: {field.name} is {value!r}, which is no {kind}; {AGAIN}")
     if len(manifest.part_nodes) != manifest.parts or sum(manifest.part_nodes) != manifest.num_nodes:
-        raise ValueError(
+        raise UserError(
             f"{path}: {len(manifest.part_nodes)} part sizes with {sum(manifest.part_nodes)} nodes in all, "
             f"but {manifest.parts} parts and {manifest.num_nodes} nodes are stated; {AGAIN}"
         )
@@ -179,12 +178,10 @@ def open_part(folder: Path | str, part: int, *, verify: bool = True) -> Part:
     """
     manifest = read_manifest(folder)
     if not 0 <= part < manifest.parts:
-        raise ValueError(
-            f"{folder}: part {part} of {manifest.parts}; parts go from 0 to {manifest.parts - 1}"
-        )
+        raise UserError(f"{folder}: part {part} of {manifest.parts}; parts go from 0 to {manifest.parts - 1}")
     arrays = {name: read_array(Path(folder), manifest, part, name, verify=verify) for name in ARRAYS}
     if arrays["node_ids"].size != manifest.part_nodes[part]:
-        raise ValueError(
+        raise UserError(
             f"{Path(folder) / part_folder(part)}: {arrays['node_ids'].size} inner nodes, but the manifest "
             f"says {manifest.part_nodes[part]}; {AGAIN}"
         )
@@ -196,18 +193,18 @@ def read_array(folder: Path, manifest: Manifest, part: int, name: str, *, verify
     relative = f"{part_folder(part)}/{name}.npy"
     path = folder / relative
     if relative not in manifest.files:
-        raise ValueError(f"{folder / MANIFEST}: does not list {relative}; {AGAIN}")
+        raise UserError(f"{folder / MANIFEST}: does not list {relative}; {AGAIN}")
     if not path.is_file():
-        raise ValueError(f"{path}: missing; copy it from where the parts were made, or {AGAIN}")
+        raise UserError(f"{path}: missing; copy it from where the parts were made, or {AGAIN}")
     if verify and (found := file_digest(path)) != manifest.files[relative]:
-        raise ValueError(
+        raise UserError(
             f"{path}: truncated or altered: SHA-256 {found[:12]}..., but the manifest says "
             f"{manifest.files[relative][:12]}... ({path.stat().st_size} bytes); copy it again or {AGAIN}"
         )
     try:
         return _mapped(path)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: not a whole array file ({' '.join(str(error).split())}); {AGAIN}"
         ) from error
 
@@ -236,7 +233,7 @@ def file_digest(path: Path) -> str:
 def check_free(out: Path) -> None:
     """ValueError where parts cannot be written to `out`."""
     if out.exists():
-        raise ValueError(f"{out}: exists already; name another --out, or remove it first")
+        raise UserError(f"{out}: exists already; name another --out, or remove it first")
     parent = out.parent
     if parent.exists() and not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise ValueError(f"{parent}: cannot be written to; name another --out")
+        raise UserError(f"{parent}: cannot be written to; name another --out")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import Int64Array, row_numbers, transposed
+from partition.adjacency import Int64Array, row_numbers, transposed
 from partition.graph import Graph
 
 CHUNK_ENTRIES = 1 << 24

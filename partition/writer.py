@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.csr import Int64Array
+from partition.adjacency import Int64Array
 from partition.graph import Graph
 from partition.store import file_digest, part_folder
 

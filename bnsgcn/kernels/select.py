@@ -14,12 +14,13 @@ from typing import Literal
 
 import torch
 
-from bnsgcn.kernels.build import native
-from bnsgcn.kernels.compiled import CompiledKernels
 from bnsgcn.kernels.csr import Csr
-from bnsgcn.kernels.dgl_sum import DglKernels
-from bnsgcn.kernels.portable import TorchKernels
+from bnsgcn.kernels.dgl_backend import DglKernels
+from bnsgcn.kernels.native.backend import CompiledKernels
+from bnsgcn.kernels.native.build import native
 from bnsgcn.kernels.protocol import Kernels
+from bnsgcn.kernels.torch_backend import TorchKernels
+from partition.errors import UserError
 
 KernelName = Literal["auto", "compiled", "dgl", "torch"]
 _BY_SPEED: dict[str, Callable[[], Kernels]] = {
@@ -40,11 +41,11 @@ def select(
     """
     place = torch.device(device).type
     if name not in ("auto", *_BY_SPEED):
-        raise ValueError(f"kernel is {name!r}, must be one of auto, compiled, dgl, torch; try auto")
+        raise UserError(f"kernel is {name!r}, must be one of auto, compiled, dgl, torch; try auto")
     if name == "auto":
         return _fastest() if place == "cpu" and dtype in (torch.float32, torch.float64) else TorchKernels()
     if name != "torch" and place != "cpu":
-        raise ValueError(f"--kernel {name} works on cpu, the device is {place}; use --kernel torch or auto")
+        raise UserError(f"--kernel {name} works on cpu, the device is {place}; use --kernel torch or auto")
     return _BY_SPEED[name]()
 
 
@@ -52,7 +53,7 @@ def _fastest() -> Kernels:
     for make in _BY_SPEED.values():
         try:
             return make()
-        except ValueError:
+        except UserError:
             continue
     raise AssertionError("the torch backend always works")
 
@@ -78,7 +79,7 @@ def describe() -> list[BackendRow]:
     for name, make in _BY_SPEED.items():
         try:
             kernels = make()
-        except ValueError as error:
+        except UserError as error:
             rows.append(BackendRow(name, False, False, None, str(error)))
             continue
         chosen = not any(row.chosen for row in rows)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnsgcn.hop import Hop
 from bnsgcn.kernels import Block, autograd
 from bnsgcn.nn.dropout import Dropout
+from bnsgcn.nn.hop import Hop
 from bnsgcn.nn.products import Term, late, product, sum_of_products
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnsgcn.hop import Rows
-from bnsgcn.kernels import autograd, random
+from bnsgcn.kernels import autograd, random_bits
+from bnsgcn.nn.hop import Rows
 from bnsgcn.nn.products import Mask
+from partition.errors import UserError
 
 _COPIES = 1 << 20
 
 
 def dropout_key(rows: Rows, layer: int, copy: int = 0) -> int:
     """The key of this epoch's mask of a layer; `copy` tells several masks of one layer apart."""
-    return random.key(rows.clock.seed, rows.clock.epoch, layer + copy * _COPIES, random.Stream.DROPOUT)
+    return random_bits.key(
+        rows.clock.seed, rows.clock.epoch, layer + copy * _COPIES, random_bits.Stream.DROPOUT
+    )
 
 
 class Dropout(torch.nn.Module):
@@ -31,7 +34,7 @@ class Dropout(torch.nn.Module):
     def __init__(self, p: float, *, layer: int) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f"dropout probability is {p}, must be in [0, 1)")
+            raise UserError(f"dropout probability is {p}, must be in [0, 1)")
         self.p, self.layer = p, layer
 
     def forward(self, rows: Rows, h: Tensor, *, copy: int = 0) -> Tensor:

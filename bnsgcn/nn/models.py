@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.hop import Hop
 from bnsgcn.nn.conv import Conv, GATConv, GCNConv, SAGEConv
+from bnsgcn.nn.hop import Hop
 from bnsgcn.nn.norm import NormReluDropout
 from bnsgcn.nn.products import product
+from partition.store import Manifest
 
 
 class Linear(torch.nn.Linear):
@@ -67,6 +68,13 @@ class GNN(torch.nn.Module):
             return h
         activated: Tensor = self.between[layer](hop.dst, h)
         return activated
+
+
+def build_model(manifest: Manifest, config: TrainConfig) -> torch.nn.Module:
+    """The model that the options name, with weights that depend on --seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return GNN(manifest.num_features, manifest.num_classes, config)
 
 
 def _conv(config: TrainConfig, layer: int, width_in: int, width_out: int) -> Conv:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from bnsgcn.config import NormName
 from bnsgcn.dist import World
-from bnsgcn.hop import Rows
 from bnsgcn.kernels import autograd
 from bnsgcn.nn.dropout import dropout_key
+from bnsgcn.nn.hop import Rows
 
 
 class NormReluDropout(torch.nn.Module):

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnsgcn.kernels import Kernels, memory
+from bnsgcn.kernels import Kernels, pool
 
 _PIECE_ENTRIES = 1 << 19
 
@@ -122,7 +122,7 @@ class _Factors:
 
     def row_gradients(self, g: Tensor, terms: list[int]) -> list[Tensor]:
         """g W of some terms."""
-        totals = [memory.empty(tuple(self.xs[term].shape), g) for term in terms]
+        totals = [pool.empty(tuple(self.xs[term].shape), g) for term in terms]
         factors = [self.cast(self.weights[term]) for term in terms]
         for rows in self.pieces() if terms else ():
             piece = self.cast(g[rows])
@@ -155,7 +155,7 @@ class _SumOfProducts(torch.autograd.Function):
         terms = _Factors(flat[0::2], flat[1::2], masks, precision)
         out = into
         if out is None:
-            out = memory.empty((flat[0].shape[0], flat[1].shape[0]), flat[0])
+            out = pool.empty((flat[0].shape[0], flat[1].shape[0]), flat[0])
         else:
             ctx.mark_dirty(out)
         factors = [terms.cast(weight.t()) for weight in terms.weights]

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from partition.adjacency import undirected
 from partition.assign.given import checked_parts, given_parts
 from partition.assign.metis import metis_parts
 from partition.assign.random import balanced_random
 from partition.assign.recipe import METHODS, OBJECTIVES, Objective, Progress, Recipe
 from partition.assign.refined import refined_parts
 from partition.assign.streaming import coarse_parts, stream_parts
-from partition.csr import undirected
+from partition.errors import UserError
 from partition.graph import Graph
 from partition.refine import PartOf
 
@@ -26,7 +27,7 @@ from partition.refine import PartOf
 def assign(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
     """Part of every node, int32 [N]; every part owns at least one node."""
     if recipe.parts > graph.num_nodes:
-        raise ValueError(
+        raise UserError(
             f"{recipe.parts} parts for {graph.num_nodes} nodes: every part needs a node; "
             f"use --parts {graph.num_nodes} or fewer"
         )
@@ -42,7 +43,7 @@ def _assigned(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
         return given_parts(Path(recipe.option).expanduser(), graph.num_nodes, recipe.parts)
     if recipe.kind == "source":
         if graph.part_of is None:
-            raise ValueError(f"--method source: {graph.name} did not come in parts; use --method metis")
+            raise UserError(f"--method source: {graph.name} did not come in parts; use --method metis")
         return checked_parts(graph.source or graph.name, graph.part_of, graph.num_nodes, recipe.parts)
     indptr, indices = graph.indptr, graph.indices
     if graph.directed:
@@ -52,7 +53,7 @@ def _assigned(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
     if recipe.kind == "metis":
         return metis_parts(graph, indptr, indices, recipe, progress)
     if graph.num_nodes > np.iinfo(np.int32).max:
-        raise ValueError(f"--method {recipe.method}: {graph.num_nodes:,} nodes; at most {2**31 - 1:,} fit")
+        raise UserError(f"--method {recipe.method}: {graph.num_nodes:,} nodes; at most {2**31 - 1:,} fit")
     method = stream_parts if recipe.kind == "streaming" else coarse_parts
     start = method(indptr, indices.astype(np.int32, copy=False), recipe, progress)
     return refined_parts(graph, indptr, indices, [start], recipe, progress)

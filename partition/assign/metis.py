@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 import pymetis
 
+from partition.adjacency import Int64Array, IntArray
 from partition.assign.recipe import Progress, Recipe
 from partition.assign.refined import refined_parts
-from partition.csr import Int64Array, IntArray
 from partition.graph import TRAIN, Graph
 from partition.refine import PartOf, obstacle
 from partition.volume import cut_arcs, total_volume

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import Int64Array
+from partition.adjacency import Int64Array
 from partition.native import library
 
 SOURCE = Path(__file__).with_name("stream.c")

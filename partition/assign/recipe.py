@@ -14,8 +14,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
+from partition.errors import UserError, nearest
 from partition.refine import Aims
-from partition.sources import nearest
 
 Objective = Literal["volume", "cut"]
 Progress = Callable[[str], None]
@@ -52,36 +52,34 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.parts < 1:
-            raise ValueError(f"--parts {self.parts}: there must be at least 1 part")
+            raise UserError(f"--parts {self.parts}: there must be at least 1 part")
         if self.seed < 0:
-            raise ValueError(f"--seed {self.seed} is negative; use 0 or more")
+            raise UserError(f"--seed {self.seed} is negative; use 0 or more")
         if self.starts < 0:
-            raise ValueError(f"--starts {self.starts} is negative; use 0 for a number by size, or 1 and more")
+            raise UserError(f"--starts {self.starts} is negative; use 0 for a number by size, or 1 and more")
         if not 1.001 <= self.imbalance <= 2:
-            raise ValueError(
-                f"--imbalance {self.imbalance} is out of range; use 1.001 to 2, for example 1.03"
-            )
+            raise UserError(f"--imbalance {self.imbalance} is out of range; use 1.001 to 2, for example 1.03")
         if self.node_work < 0 or self.train_work < 0:
-            raise ValueError(f"work of {self.node_work} and {self.train_work}: both must be 0 or more")
+            raise UserError(f"work of {self.node_work} and {self.train_work}: both must be 0 or more")
         if self.objective not in OBJECTIVES:
-            raise ValueError(f"unknown objective '{self.objective}'; there are: {', '.join(OBJECTIVES)}")
+            raise UserError(f"unknown objective '{self.objective}'; there are: {', '.join(OBJECTIVES)}")
         self._check_method()
 
     def _check_method(self) -> None:
         if self.kind not in METHODS:
-            raise ValueError(
+            raise UserError(
                 f"unknown partition method '{self.method}'{nearest(self.kind, METHODS)}; "
                 f"there are: {', '.join(METHODS)}"
             )
         if self.kind == "file" and not self.option:
-            raise ValueError("--method file: names no file; write file:ASSIGNMENT.npy")
+            raise UserError("--method file: names no file; write file:ASSIGNMENT.npy")
         if self.kind == "streaming" and self.option not in ("", *SCORES):
-            raise ValueError(
+            raise UserError(
                 f"--method {self.method}: unknown score '{self.option}'{nearest(self.option, SCORES)}; "
                 f"there are: {', '.join(SCORES)}"
             )
         if self.kind in ("metis", "random", "coarse", "source") and self.option:
-            raise ValueError(f"--method {self.method}: {self.kind} takes nothing after ':'")
+            raise UserError(f"--method {self.method}: {self.kind} takes nothing after ':'")
 
     @property
     def kind(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from partition.adjacency import Int64Array, IntArray
 from partition.assign.recipe import Progress, Recipe
-from partition.csr import Int64Array, IntArray
 from partition.graph import Graph
 from partition.refine import PartOf, Refined, load_weights, new_state, obstacle, refine
 from partition.refine.state import State

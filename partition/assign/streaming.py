@@ -19,10 +19,11 @@ import ctypes
 import numpy as np
 import numpy.typing as npt
 
+from partition.adjacency import Int64Array, row_numbers, splits_from_counts
 from partition.assign.metis import metis_csr
 from partition.assign.passes import cluster_pass, compiled, stream_pass
 from partition.assign.recipe import Progress, Recipe
-from partition.csr import Int64Array, row_numbers, splits_from_counts
+from partition.errors import UserError
 from partition.refine import PartOf
 
 PASSES = 10
@@ -77,7 +78,7 @@ def coarse_parts(
             break
     clusters, cluster_of = np.unique(label, return_inverse=True)
     if clusters.size < 4 * recipe.parts:
-        raise ValueError(
+        raise UserError(
             f"--method coarse: {clusters.size} clusters for {recipe.parts} parts, but 4 per part are needed; "
             "use --method streaming or metis for so small a graph"
         )
@@ -127,7 +128,7 @@ def _added(
 def _native(arcs: int) -> ctypes.CDLL | None:
     native = compiled()
     if native is None and arcs > PYTHON_ARCS:
-        raise ValueError(
+        raise UserError(
             f"{arcs:,} arcs are too many for streaming without a C compiler; install one (cc), "
             "or use --method metis or random"
         )

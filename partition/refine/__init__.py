@@ -26,7 +26,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import Int64Array
+from partition.adjacency import Int64Array
+from partition.errors import UserError
 from partition.graph import TRAIN
 from partition.refine.native import compiled
 from partition.refine.state import Loads, State
@@ -60,7 +61,7 @@ class Aims:
         for name in (*LOADS, "balance", "slack"):
             low = 1.0 if name in LOADS else 0.0
             if not getattr(self, name) >= low:
-                raise ValueError(f"refinement: {name}={getattr(self, name)} is too small; use {low} or more")
+                raise UserError(f"refinement: {name}={getattr(self, name)} is too small; use {low} or more")
 
     @property
     def caps(self) -> Loads:

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import Int64Array, IntArray
+from partition.adjacency import Int64Array, IntArray
 from partition.refine import native, portable
 
 Int32Array = npt.NDArray[np.int32]

@@ -20,12 +20,12 @@ those there are), `split_seed=0` seeds the 60/20/20 split of a source without on
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import re
 from pathlib import Path
 from typing import Protocol, cast
 
+from partition.errors import UserError, nearest
 from partition.graph import Graph
 
 KINDS = ("synthetic", "npz", "ogb", "dgl", "pyg")
@@ -45,7 +45,7 @@ class SourceSpec:
         """ValueError, with the nearest name, for an option that this kind does not have."""
         for key in self.options:
             if key not in allowed:
-                raise ValueError(
+                raise UserError(
                     f"{self.text}: {self.kind} has no option '{key}'{nearest(key, allowed)}; "
                     f"it has: {', '.join(sorted(allowed))}"
                 )
@@ -62,7 +62,7 @@ class SourceSpec:
         """Option that is true or false."""
         text = self.options.get(key, "true" if default else "false").lower()
         if text not in ("true", "false"):
-            raise ValueError(f"{self.text}: {key}={self.options[key]} is neither true nor false")
+            raise UserError(f"{self.text}: {key}={self.options[key]} is neither true nor false")
         return text == "true"
 
     def folder(self, key: str) -> Path | None:
@@ -73,7 +73,7 @@ class SourceSpec:
         try:
             return kind(self.options[key].replace("_", "")) if key in self.options else default
         except ValueError:
-            raise ValueError(f"{self.text}: {key}={self.options[key]} is not {what}") from None
+            raise UserError(f"{self.text}: {key}={self.options[key]} is not {what}") from None
 
 
 class Loader(Protocol):
@@ -87,7 +87,7 @@ def parse(source: str) -> SourceSpec:
     """Take a SOURCE string apart; ValueError with the nearest kind for an unknown one."""
     kind, _, rest = source.partition(":")
     if kind.lower() not in KINDS:
-        raise ValueError(
+        raise UserError(
             f"unknown source '{source}'{nearest(kind.lower(), KINDS)}; a source is KIND:REST with KIND one "
             f"of {', '.join(KINDS)}, for example npz:graph.npz"
         )
@@ -103,14 +103,3 @@ def load(source: str) -> Graph:
     spec = parse(source)
     module = importlib.import_module(f"partition.sources.{spec.kind}")
     return cast(Loader, module.load)(spec)
-
-
-def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """'; did you mean ...?' or nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def one_line(error: BaseException) -> str:
-    """The message of `error`, shortened, without line breaks."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

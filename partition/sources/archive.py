@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from partition.errors import UserError
+
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, file name length, extra field length
 
 
@@ -32,7 +34,7 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
         try:
             return self._mapped(entry) if entry.compress_type == zipfile.ZIP_STORED else self._read(entry)
         except ValueError as error:
-            raise ValueError(f"{self._path}: array '{key}' cannot be read ({error})") from error
+            raise UserError(f"{self._path}: array '{key}' cannot be read ({error})") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._infos)
@@ -63,7 +65,7 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
             )
             shape, fortran_order, dtype = reader(file)
             if dtype.hasobject:
-                raise ValueError("it holds Python objects")
+                raise UserError("it holds Python objects")
             if 0 in shape or shape == ():
                 return self._read(entry)
             return np.memmap(

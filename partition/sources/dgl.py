@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from partition.errors import UserError, nearest, one_line
 from partition.graph import Graph
 from partition.interchange import as_numpy, from_dgl, library
-from partition.sources import SourceSpec, nearest, one_line
+from partition.sources import SourceSpec
 from partition.sources.features import standardised
 
 DATA_SETS = {
@@ -54,7 +55,7 @@ def load(spec: SourceSpec) -> Graph:
             made = kind(**{key: value for key, value in options.items() if key in taken})
             graph = made[0]
     except Exception as error:  # whatever a download or an unpacking of theirs ends with
-        raise ValueError(
+        raise UserError(
             f"{spec.text}: DGL could not load it ({type(error).__name__}: {one_line(error)}); "
             "put its files under root=FOLDER, or use npz:FILE"
         ) from error
@@ -77,7 +78,7 @@ def _class(spec: SourceSpec) -> tuple[str, Any]:
     kind = getattr(data_sets, class_name, None)
     if not inspect.isclass(kind):
         known = [*DATA_SETS, *(entry for entry in dir(data_sets) if entry.endswith("Dataset"))]
-        raise ValueError(
+        raise UserError(
             f"{spec.text}: DGL has no data set '{spec.target}'{nearest(spec.target, known)}; "
             f"short names: {', '.join(DATA_SETS)}"
         )
@@ -87,16 +88,16 @@ def _class(spec: SourceSpec) -> tuple[str, Any]:
 def _partition(spec: SourceSpec, config: Path) -> Graph:
     """The graph of a folder of DGL's parts, with its assignment."""
     if not config.is_file():
-        raise ValueError(
+        raise UserError(
             f"{config}: no such file; dgl:FOLDER/NAME.json is what dgl.distributed.partition_graph wrote"
         )
     try:
         described = json.loads(config.read_text())
         parts, num_nodes = int(described["num_parts"]), int(described["num_nodes"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{config}: not a description of DGL parts ({error})") from error
+        raise UserError(f"{config}: not a description of DGL parts ({error})") from error
     if len(described.get("ntypes", {"_N": 0})) != 1:
-        raise ValueError(
+        raise UserError(
             f"{config}: {len(described['ntypes'])} node types; only homogeneous graphs can be read"
         )
     part_of = np.empty(num_nodes, np.int32)
@@ -132,7 +133,7 @@ def _read_part(
     reading = library("dgl.data.utils")
     for name in ("part_graph", "node_feats"):
         if not (folder / files[name]).is_file():
-            raise ValueError(f"{folder / files[name]}: missing; part {part} of the DGL folder is not whole")
+            raise UserError(f"{folder / files[name]}: missing; part {part} of the DGL folder is not whole")
     local = reading.load_graphs(str(folder / files["part_graph"]))[0][0]
     ids, inner = as_numpy(local.ndata["_ID"]), as_numpy(local.ndata["inner_node"]).astype(bool)
     part_of[ids[inner]] = part

@@ -11,7 +11,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import IntArray
+from partition.adjacency import IntArray
+from partition.errors import UserError
 from partition.graph import TRAIN, Graph
 
 DEGREE_COLUMNS = 32
@@ -26,7 +27,7 @@ def made_features(text: str, recipe: str, degree: IntArray, seed: int = 0) -> np
     if name == "random" and width.isdecimal() and int(width) > 0:
         rng = np.random.default_rng([seed, 0xFEA7])
         return rng.standard_normal((degree.size, int(width)), dtype=np.float32)
-    raise ValueError(f"{text}: features={recipe} is unknown; use {WAYS_OUT}")
+    raise UserError(f"{text}: features={recipe} is unknown; use {WAYS_OUT}")
 
 
 def degree_features(degree: IntArray) -> npt.NDArray[np.float32]:

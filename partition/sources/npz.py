@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.csr import csr_from_arcs
+from partition.adjacency import csr_from_arcs
+from partition.errors import UserError, nearest, one_line
 from partition.graph import Features, Graph, as_features, checked_arcs
 from partition.labels import as_labels, count_classes, labelled_split, seeded_split, split_from_indices
-from partition.sources import SourceSpec, nearest, one_line
+from partition.sources import SourceSpec
 from partition.sources.archive import open_archive
 from partition.sources.features import WAYS_OUT, made_features
 
@@ -36,15 +37,15 @@ def load(spec: SourceSpec) -> Graph:
     """Graph of an archive."""
     spec.only("directed", "features", "label", "split_seed", "scratch")
     if not spec.target:
-        raise ValueError(f"{spec.text}: no file named; write npz:FILE.npz")
+        raise UserError(f"{spec.text}: no file named; write npz:FILE.npz")
     path = pathlib.Path(spec.target).expanduser()
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; npz:FILE needs a NumPy archive{_neighbours(path)}")
+        raise UserError(f"{path}: no such file; npz:FILE needs a NumPy archive{_neighbours(path)}")
     try:
         with open_archive(path) as arrays:
             return _graph(spec, str(path), arrays)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: not a whole NumPy archive ({one_line(error)}); copy or make it again"
         ) from error
 
@@ -81,7 +82,7 @@ def _graph(spec: SourceSpec, name: str, arrays: Mapping[str, npt.NDArray[Any]]) 
 
 def _needed(name: str, arrays: Mapping[str, npt.NDArray[Any]], key: str) -> npt.NDArray[Any]:
     if key not in arrays:
-        raise ValueError(
+        raise UserError(
             f"{name}: no array '{key}'{nearest(key, list(arrays))}; it has: {', '.join(sorted(arrays))}"
         )
     return arrays[key]
@@ -113,7 +114,7 @@ def _split(
         return split, (note,)
     if len(present) < len(SPLIT_KEYS):
         missing = ", ".join(key for key in SPLIT_KEYS if key not in arrays)
-        raise ValueError(
+        raise UserError(
             f"{name}: {', '.join(present)} but no {missing}; give all of {', '.join(SPLIT_KEYS)}, "
             "or none for a seeded 60/20/20 split"
         )
@@ -130,7 +131,7 @@ def _features(
     if "feat_data" in arrays:
         values, columns, splits, shape = (_needed(name, arrays, key) for key in SPARSE_KEYS)
         return _sparse(name, values, columns, splits, shape)
-    raise ValueError(f"{name}: no node features; add {WAYS_OUT}: {spec.text},features=degree")
+    raise UserError(f"{name}: no node features; add {WAYS_OUT}: {spec.text},features=degree")
 
 
 def _sparse(
@@ -142,12 +143,12 @@ def _sparse(
 ) -> Features:
     rows, width = (int(size) for size in shape)
     if splits.size != rows + 1 or columns.size != values.size or int(splits[-1]) != values.size:
-        raise ValueError(
+        raise UserError(
             f"{name}: CSR features do not fit together: {values.size} values, {columns.size} columns, "
             f"{splits.size} row splits for shape [{rows}, {width}]"
         )
     if columns.size and (int(columns.min()) < 0 or int(columns.max()) >= width):
-        raise ValueError(f"{name}: feat_indices go up to {int(columns.max())}, but there are {width} columns")
+        raise UserError(f"{name}: feat_indices go up to {int(columns.max())}, but there are {width} columns")
     return as_features(sp.csr_matrix((values, columns.astype(np.int64), splits), shape=(rows, width)))
 
 

@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import csr_from_arcs
+from partition.adjacency import csr_from_arcs
+from partition.errors import UserError, nearest, one_line
 from partition.graph import Features, Graph, as_features, checked_arcs
 from partition.labels import as_labels, labelled_split, split_from_indices
-from partition.sources import SourceSpec, nearest, one_line
+from partition.sources import SourceSpec
 from partition.sources.archive import open_archive
 from partition.sources.features import made_features
 
@@ -59,7 +60,7 @@ def load(spec: SourceSpec) -> Graph:
     """Graph of a data set of `SETS`."""
     spec.only("root", "directed", "features", "scratch")
     if spec.target not in SETS:
-        raise ValueError(
+        raise UserError(
             f"{spec.text}: unknown data set '{spec.target}'{nearest(spec.target, list(SETS))}; "
             f"there are: {', '.join(SETS)}"
         )
@@ -70,7 +71,7 @@ def load(spec: SourceSpec) -> Graph:
     try:
         return _read(spec, folder, SETS[spec.target])
     except (OSError, EOFError) as error:
-        raise ValueError(f"{folder}: cannot be read ({one_line(error)}); fetch it again") from error
+        raise UserError(f"{folder}: cannot be read ({one_line(error)}); fetch it again") from error
 
 
 def _read(spec: SourceSpec, folder: Path, known: OgbSet) -> Graph:
@@ -107,7 +108,7 @@ def _text(raw: Path) -> tuple[npt.NDArray[Any], Features, npt.NDArray[Any]]:
     labels = _table(raw / "node-label.csv.gz", np.float64)
     stated = int(_table(raw / "num-node-list.csv.gz", np.int64)[0, 0])
     if stated != labels.shape[0]:
-        raise ValueError(f"{raw}: {labels.shape[0]} labels for {stated} nodes; fetch the folder again")
+        raise UserError(f"{raw}: {labels.shape[0]} labels for {stated} nodes; fetch the folder again")
     if (raw / "node-feat.csv.gz").is_file():
         return edge_index, _table(raw / "node-feat.csv.gz", np.float32), labels
     return edge_index, edge_means(edge_index, _table(raw / "edge-feat.csv.gz", np.float32), stated), labels
@@ -117,7 +118,7 @@ def _binary(raw: Path) -> tuple[npt.NDArray[Any], Features, npt.NDArray[Any]]:
     """The same from the npz files, memory-mapped where they are stored uncompressed."""
     for path in (raw / "data.npz", raw / "node-label.npz"):
         if not path.is_file():
-            raise ValueError(f"{path}: missing; fetch the folder again")
+            raise UserError(f"{path}: missing; fetch the folder again")
     with open_archive(raw / "data.npz") as arrays, open_archive(raw / "node-label.npz") as label_arrays:
         return arrays["edge_index"], arrays["node_feat"], label_arrays["node_label"]
 
@@ -144,12 +145,12 @@ def _split(folder: Path, known: OgbSet, num_nodes: int) -> npt.NDArray[np.uint8]
 def _table(path: Path, dtype: Any) -> npt.NDArray[Any]:
     """A csv.gz file without header, [rows, columns]."""
     if not path.is_file():
-        raise ValueError(f"{path}: missing; fetch the folder again")
+        raise UserError(f"{path}: missing; fetch the folder again")
     pandas = importlib.import_module("pandas")
     try:
         frame = pandas.read_csv(path, compression="gzip", header=None, dtype=dtype)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a whole csv.gz file ({one_line(error)})") from error
+        raise UserError(f"{path}: not a whole csv.gz file ({one_line(error)})") from error
     table: npt.NDArray[Any] = frame.to_numpy()
     return table
 
@@ -163,7 +164,7 @@ def _download(name: str, root: Path, folder: Path) -> None:
             archive = url_tools.download_url(address, str(root), log=False)
             url_tools.extract_zip(archive, str(root))
     except (ImportError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{wanted}, and it cannot be fetched ({one_line(error)}); put the unpacked folder there, "
             f"or name another with ogb:{name},root=FOLDER"
         ) from error

@@ -14,9 +14,10 @@ import io
 from pathlib import Path
 from typing import Any
 
+from partition.errors import UserError, nearest, one_line
 from partition.graph import Graph
 from partition.interchange import from_pyg, library
-from partition.sources import SourceSpec, nearest, one_line
+from partition.sources import SourceSpec
 from partition.sources.features import standardised
 
 
@@ -27,7 +28,7 @@ def load(spec: SourceSpec) -> Graph:
     kind = _class(spec, class_name)
     takes_name = "name" in inspect.signature(kind).parameters
     if takes_name and not name:
-        raise ValueError(f"{spec.text}: {class_name} has several graphs; write pyg:{class_name}/NAME")
+        raise UserError(f"{spec.text}: {class_name} has several graphs; write pyg:{class_name}/NAME")
     root = spec.folder("root") or Path.home() / ".cache" / "bnsgcn" / "pyg" / class_name
     options = {"root": str(root), **({"name": name} if takes_name else {})}
     try:
@@ -35,7 +36,7 @@ def load(spec: SourceSpec) -> Graph:
             made = kind(**options)
             graph = made[0]
     except Exception as error:  # whatever a download or an unpacking of theirs ends with
-        raise ValueError(
+        raise UserError(
             f"{spec.text}: PyG could not load it ({type(error).__name__}: {one_line(error)}); "
             "put its raw files under root=FOLDER, or use npz:FILE"
         ) from error
@@ -56,7 +57,7 @@ def _class(spec: SourceSpec, class_name: str) -> Any:
     kind = getattr(data_sets, class_name, None)
     if not inspect.isclass(kind):
         known = [entry for entry in dir(data_sets) if entry[:1].isupper()]
-        raise ValueError(
+        raise UserError(
             f"{spec.text}: PyG has no data set class '{class_name}'{nearest(class_name, known)}; "
             "write pyg:CLASS/NAME, for example pyg:Planetoid/Cora"
         )

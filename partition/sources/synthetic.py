@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from partition.csr import Int64Array, csr_from_keys, sorted_unique
+from partition.adjacency import Int64Array, csr_from_keys, sorted_unique
+from partition.errors import UserError
 from partition.graph import TEST, TRAIN, VAL, Graph
 from partition.sources import SourceSpec
 
@@ -32,7 +33,7 @@ LARGEST_DEGREE_RATIO = 20.0
 def load(spec: SourceSpec) -> Graph:
     """Graph of the options in `spec`."""
     if spec.target:
-        raise ValueError(
+        raise UserError(
             f"{spec.text}: '{spec.target}' is not KEY=VALUE; write for example synthetic:nodes=1000,degree=10"
         )
     spec.only(*DEFAULTS)
@@ -66,20 +67,20 @@ def _check(text: str, chosen: dict[str, float]) -> None:
         ("seed", 0),
     ):
         if chosen[key] < low:
-            raise ValueError(f"{text}: {key}={chosen[key]} is too small; it must be at least {low}")
+            raise UserError(f"{text}: {key}={chosen[key]} is too small; it must be at least {low}")
     for key in ("communities", "classes"):
         if chosen[key] > nodes:
-            raise ValueError(f"{text}: {key}={chosen[key]} exceeds nodes={nodes}; use at most {nodes}")
+            raise UserError(f"{text}: {key}={chosen[key]} exceeds nodes={nodes}; use at most {nodes}")
     if chosen["degree"] > (nodes - 1) / 2:
-        raise ValueError(
+        raise UserError(
             f"{text}: degree={chosen['degree']} is too large for nodes={nodes}; "
             f"use at most {(nodes - 1) // 2}"
         )
     for key in ("between", "noise", "train", "val"):
         if not 0 <= chosen[key] <= 1:
-            raise ValueError(f"{text}: {key}={chosen[key]} is no share; it must lie in [0, 1]")
+            raise UserError(f"{text}: {key}={chosen[key]} is no share; it must lie in [0, 1]")
     if chosen["train"] + chosen["val"] >= 1:
-        raise ValueError(
+        raise UserError(
             f"{text}: train={chosen['train']} and val={chosen['val']} leave no test nodes; "
             "their sum must be < 1"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.sampling import EVERY_LAYER, draw_uniform
+from bnsgcn.exchange.sampling import EVERY_LAYER, draw_uniform
 from partition.store import Part
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.kernels import random
+from bnsgcn.kernels import random_bits
 from partition.graph import TRAIN, Graph
 
 SECOND_MASK = 1 << 20
@@ -86,9 +86,9 @@ class DenseRun:
         p = self._config.dropout
         if not training or p == 0:
             return h
-        key = random.key(self._config.seed, self.epoch, layer, random.Stream.DROPOUT)
-        mask = random.keep_mask(key, ids, h.shape[1], p)
-        return h * mask * (random.LEVELS / random.keep_levels(p))
+        key = random_bits.key(self._config.seed, self.epoch, layer, random_bits.Stream.DROPOUT)
+        mask = random_bits.keep_mask(key, ids, h.shape[1], p)
+        return h * mask * (random_bits.LEVELS / random_bits.keep_levels(p))
 
     def _affine(self, h: Tensor, place: str) -> Tensor:
         out = h @ self.weights[f"{place}.weight"].T

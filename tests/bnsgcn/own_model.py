@@ -7,7 +7,7 @@ import torch
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.nn import Dropout, SAGEConv
-from bnsgcn.trainer import Trainer
+from bnsgcn.train.trainer import Trainer
 from partition.store import open_part
 
 

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.hop import Hop
 from bnsgcn.nn import Conv, GATConv, GCNConv, SAGEConv
-from bnsgcn.trainer import Trainer
-from bnsgcn.worker import build_model
+from bnsgcn.nn.hop import Hop
+from bnsgcn.nn.models import build_model
+from bnsgcn.train.trainer import Trainer
 from partition.build import partition_graph
 from partition.graph import TRAIN, Graph
 from partition.store import open_part

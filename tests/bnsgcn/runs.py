@@ -15,8 +15,8 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.trainer import Trainer
-from bnsgcn.worker import build_model
+from bnsgcn.nn.models import build_model
+from bnsgcn.train.trainer import Trainer
 from partition.graph import Graph
 from partition.store import Part, open_part
 from tests.bnsgcn.dense_reference import DenseRun

@@ -14,7 +14,7 @@ import pytest
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.exchange import Lane
+from bnsgcn.exchange.lane import Lane
 from partition.store import Part
 from tests.bnsgcn.runs import Recorded, dense_run, largest_difference, one_run, record, run_on, trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder, small_graph

@@ -16,7 +16,7 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.exchange import Lane
+from bnsgcn.exchange.lane import Lane
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import FEATURES, PartsFolder
 from tests.multiprocess import run_ranks

@@ -18,12 +18,18 @@ import numpy as np
 import pytest
 import torch
 
-from bnsgcn import sampling
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import Pending, World
-from bnsgcn.kernels import random, select
-from bnsgcn.sampling import ListDraw, draw_size, draw_systematic, draw_uniform, inclusion_probabilities
-from bnsgcn.wire import Wire
+from bnsgcn.exchange import sampling
+from bnsgcn.exchange.sampling import (
+    ListDraw,
+    draw_size,
+    draw_systematic,
+    draw_uniform,
+    inclusion_probabilities,
+)
+from bnsgcn.exchange.wire import Wire
+from bnsgcn.kernels import random_bits, select
 from partition.build import partition_graph
 from partition.graph import Graph
 from tests.bnsgcn.by_hand import drawn_slots, original_ids
@@ -258,7 +264,7 @@ def mean_of_rounded(keys: int, pack: Any) -> tuple[float, float]:
     step = (x.abs().amax(1, keepdim=True) / 127).clamp(min=1e-30)
     total, worst = torch.zeros_like(x, dtype=torch.float64), 0.0
     for index in range(keys):
-        rounded = pack(x, random.key(0, index, 0, random.Stream.FEATURE_ROUNDING))
+        rounded = pack(x, random_bits.key(0, index, 0, random_bits.Stream.FEATURE_ROUNDING))
         total += rounded
         worst = max(worst, float(((rounded - x) / step).abs().max()))
     deviation = step * 0.5 / math.sqrt(keys)

@@ -16,7 +16,7 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.stale import Smoother
+from bnsgcn.exchange.mailbox import Smoother
 from tests.bnsgcn.by_hand import AverageByHand, drawn_entries, drawn_slots, original_ids, reader_of
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder

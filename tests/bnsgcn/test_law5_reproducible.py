@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from bnsgcn.checkpoint import Checkpoints
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.trainer import Trainer
-from bnsgcn.worker import build_model
+from bnsgcn.nn.models import build_model
+from bnsgcn.train.checkpoint import Checkpoints
+from bnsgcn.train.trainer import Trainer
 from partition.store import open_part
 from tests.bnsgcn.runs import trainer_of, weights_digest
 from tests.bnsgcn.small_graphs import PartsFolder

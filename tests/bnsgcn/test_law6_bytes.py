@@ -11,7 +11,7 @@ import pytest
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.traffic import Traffic
+from bnsgcn.plan.bytes import RunBytes
 from partition.store import open_part
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -64,8 +64,8 @@ def sent_bytes(world: World, folder: Path, tried: list[TrainConfig]) -> list[lis
 
 def counted(folder: Path, parts: int, config: TrainConfig) -> list[list[tuple[int, int]]]:
     """(features, gradients) that each rank sends in each epoch: [P][epochs]."""
-    traffic = Traffic([open_part(folder, part) for part in range(parts)], config)
-    epochs = [traffic.epoch(epoch).per_rank() or [(0, 0)] * parts for epoch in range(EPOCHS)]
+    sent = RunBytes([open_part(folder, part) for part in range(parts)], config)
+    epochs = [sent.epoch(epoch).per_rank() or [(0, 0)] * parts for epoch in range(EPOCHS)]
     return [[epoch[rank] for epoch in epochs] for rank in range(parts)]
 
 
@@ -107,4 +107,4 @@ def test_another_plan_is_noticed(
 
 
 def test_one_worker_sends_nothing(parts_folder: PartsFolder) -> None:
-    assert Traffic([open_part(parts_folder("single", 1), 0)], BASE).epoch(0).sent_bytes == 0
+    assert RunBytes([open_part(parts_folder("single", 1), 0)], BASE).epoch(0).sent_bytes == 0

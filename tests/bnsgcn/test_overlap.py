@@ -17,7 +17,7 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.exchange import Lane
+from bnsgcn.exchange.lane import Lane
 from bnsgcn.nn import conv, products
 from bnsgcn.nn.products import Late, late, product
 from tests.bnsgcn.runs import trainer_of

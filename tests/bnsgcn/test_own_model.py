@@ -12,7 +12,7 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.trainer import Trainer
+from bnsgcn.train.trainer import Trainer
 from partition.build import partition_graph
 from partition.store import open_part
 from tests.bnsgcn.own_model import SkipNet, train

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.record import RunFolder
+from bnsgcn.record.run_folder import RunFolder
 from tests.launch.scene import NODES, Command, write_graph, write_parts
 
 SMALL = ("--layers", "2", "--hidden", "16", "--epochs", "30", "--dropout", "0.1")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bnsgcn.checkpoint import Checkpoints
-from bnsgcn.record import RunFolder
+from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.train.checkpoint import Checkpoints
 from launch.options import Train
 from launch.parse import parse
 from tests.launch.scene import Command

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnsgcn.checkpoint import Checkpoints
-from bnsgcn.record import RunFolder
+from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.train.checkpoint import Checkpoints
 from launch.cli import guarded
 from launch.local import Stopped, WorkerFailure
 from tests.launch.scene import NODES, Command, write_graph

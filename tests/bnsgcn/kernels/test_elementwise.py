@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from bnsgcn.kernels import Kernels, autograd, random, select
+from bnsgcn.kernels import Kernels, autograd, random_bits, select
 from tests.bnsgcn.kernels.dense_blocks import COLUMN_COUNTS
 
-KEY = random.key(0, 1, 2, random.Stream.DROPOUT)
+KEY = random_bits.key(0, 1, 2, random_bits.Stream.DROPOUT)
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 per_backend = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -32,8 +32,8 @@ def composed(x: Tensor, weight: Tensor | None, bias: Tensor | None, p: float, re
 
 
 def masked(y: Tensor, p: float) -> Tensor:
-    kept = random.keep_mask(KEY, ids_of(y.shape[0]), y.shape[1], p)
-    return y * kept * (random.LEVELS / random.keep_levels(p))
+    kept = random_bits.keep_mask(KEY, ids_of(y.shape[0]), y.shape[1], p)
+    return y * kept * (random_bits.LEVELS / random_bits.keep_levels(p))
 
 
 @per_backend

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bnsgcn.kernels import Kernels, random, select
+from bnsgcn.kernels import Kernels, random_bits, select
 from tests.bnsgcn.kernels.dense_blocks import COLUMN_COUNTS
 
 per_backend = settings(
@@ -97,7 +97,9 @@ def test_int8_rounds_without_bias(kernels: Kernels) -> None:
     draws = 1_000
     mean = torch.zeros(1, 41, dtype=torch.float64)
     for draw in range(draws):
-        codes, scale = kernels.pack_int8(x, None, random.key(0, draw, 0, random.Stream.FEATURE_ROUNDING))
+        codes, scale = kernels.pack_int8(
+            x, None, random_bits.key(0, draw, 0, random_bits.Stream.FEATURE_ROUNDING)
+        )
         mean += codes.double() * scale.double()[:, None] / draws
     step = float(scale)
     limit = 5 * 0.5 * step / draws**0.5

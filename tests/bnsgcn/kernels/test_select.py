@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bnsgcn.kernels import Kernels, build, describe, select
-from bnsgcn.kernels.build import native
+from bnsgcn.kernels import Kernels, describe, select
+from bnsgcn.kernels.native import build
+from bnsgcn.kernels.native.build import native
 
 TRY = """
 import torch

@@ -14,7 +14,7 @@ if fault and os.environ.get("RANK") and os.environ.get("TORCHELASTIC_RESTART_COU
         import signal
         import time
 
-        from bnsgcn.trainer import Trainer
+        from bnsgcn.train.trainer import Trainer
 
         real = Trainer.train_epoch
 

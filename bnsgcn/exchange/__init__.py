@@ -1,0 +1,1 @@
+"""How halo rows travel: drawn, packed, in flight, stale, smoothed."""

@@ -1,0 +1,280 @@
+"""Boundary exchange: rows leave before the inner block is summed, and are waited for after it.
+
+Two autograd Functions, whose backwards are each other's transposes:
+
+    | Function | forward                            | backward                                          |
+    |----------|------------------------------------|---------------------------------------------------|
+    | _Post    | h [C, F] -> h; boundary rows leave | collects gradient rows, adds them to h's gradient |
+    | _Wait    | collects rows [R, F]               | halo gradient rows [R, F] leave                   |
+
+The engine runs backward in reverse order of creation: the halo block's gradient, then _Wait (gradient
+leaves), then products that were left for later (nn/products.py, `late`) and the inner block's gradient, then
+_Post (gradient is waited for). Pitfall: a row that three peers read is three times in what is sent, so its
+gradient is accumulated, never assigned.
+
+What a lane does with staleness, sampling, smoothing, caching and wire precision is its policy; the model sees
+none of it. All ranks call in the same order, with zero rows too.
+
+    C source rows   S rows sent   R rows received   H halo slots   F features
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnsgcn.dist import World
+from bnsgcn.exchange.draws import DrawSource, LayerDraw
+from bnsgcn.exchange.mailbox import Flight, Mailbox, Smoother
+from bnsgcn.exchange.policy import Policy
+from bnsgcn.exchange.probe import Probe
+from bnsgcn.kernels import Block, Kernels, random_bits
+from bnsgcn.kernels.autograd import sum_block
+from bnsgcn.record.sent_bytes import SentBytes
+from bnsgcn.record.spans import Spans
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrival:
+    """Halo rows [R, F] of one layer with the block [D x R] and the scale [R] (None = 1) that they go with."""
+
+    rows: Tensor
+    block: Block
+    scale: Tensor | None
+
+
+class Lane:
+    """One layer's traffic in both directions."""
+
+    def __init__(
+        self,
+        layer: int,
+        *,
+        world: World,
+        kernels: Kernels,
+        full: LayerDraw,
+        draws: DrawSource,
+        policy: Policy,
+        spans: Spans,
+        sent: SentBytes,
+    ) -> None:
+        """`full`: all boundary rows and halo slots of the layer."""
+        self._layer, self._world, self._kernels, self._full = layer, world, kernels, full
+        self._draws, self._policy, self._spans, self._sent = draws, policy, spans, sent
+        self._boundary, self._slots = full.send_rows.numel(), full.recv_slots.numel()
+        self._features = Mailbox(
+            f"layer {layer} features", stale=policy.pipeline, first_exact=policy.first_exact
+        )
+        self._gradients = Mailbox(
+            f"layer {layer} gradients", stale=policy.pipeline, first_exact=policy.first_exact
+        )
+        self._feature_smoother = Smoother(self._slots, policy.feature_decay) if policy.feature_decay else None
+        self._gradient_smoother = (
+            Smoother(self._boundary, policy.gradient_decay) if policy.gradient_decay else None
+        )
+        self._cached: Tensor | None = None
+        self.origin = torch.full((self._slots,), -1, dtype=torch.int64, device=world.device)
+        self.epoch = 0
+        self.probing = False
+        self.probe: Probe | None = None
+
+    def post_features(self, h: Tensor, scale: Tensor | None) -> None:
+        """Boundary rows of h [C, F], times `scale` [C], leave under this epoch's draw."""
+        with self._spans.measure("draw"):
+            draw = self._draws.draw(self._layer, self.epoch)
+        wire = self._policy.feature_wire
+        if self.probing:
+            self.probe = Probe(self.epoch, self._exact_rows(h, scale))
+        if scale is None:
+            sent = wire.pack(h, draw.send_rows, self._key(random_bits.Stream.FEATURE_ROUNDING))
+        else:
+            rows = self._kernels.gather_rows(h, draw.send_rows, scale=scale[draw.send_rows])
+            sent = wire.pack(rows, None, self._key(random_bits.Stream.FEATURE_ROUNDING))
+        received = wire.room(sum(draw.recv_splits), h.shape[1], h)
+        self._sent.features += sent.numel() * sent.element_size()
+        pending = self._world.all_to_all(received, sent, draw.recv_splits, draw.send_splits)
+        epoch, dtype = self.epoch, h.dtype
+
+        def arrive(packed: Tensor) -> Tensor:
+            return self._arrive_features(wire.unpack(packed, dtype), draw, epoch)
+
+        self._features.post(self.epoch, Flight(draw, received, sent, pending, arrive))
+
+    def _arrive_features(self, rows: Tensor, draw: LayerDraw, epoch: int) -> Tensor:
+        if self._feature_smoother is not None:
+            rows = self._feature_smoother.update(rows, draw.recv_slots)
+        if self._policy.cache:
+            if self._cached is None:
+                self._cached = rows.new_zeros(self._slots, rows.shape[1])
+            self._cached[draw.recv_slots] = rows
+        self.origin[draw.recv_slots] = epoch
+        return rows
+
+    def take_features(self, features: int, dtype: torch.dtype) -> tuple[Arrival, LayerDraw]:
+        """The halo rows that this epoch computes with, and the draw that they came under."""
+        with self._spans.measure("halo_wait"):
+            flight = self._features.take(self.epoch)
+            rows = None if flight is None else flight.rows()
+        draw = self._draws.draw(self._layer, self.epoch) if flight is None else flight.draw
+        if rows is None:
+            rows = torch.zeros(sum(draw.recv_splits), features, dtype=dtype, device=self._world.device)
+        if self.probe is not None:
+            used = torch.arange(self._slots, device=rows.device) if self._policy.cache else draw.recv_slots
+            self.probe.saw_rows(self._cached if self._cached is not None else rows, used, self.origin[used])
+        if not self._policy.cache:
+            scale = None if draw.scale is None else draw.scale.to(dtype)
+            return Arrival(rows, draw.block, scale), draw
+        cached = self._cached
+        if cached is None:
+            cached = torch.zeros(self._slots, features, dtype=dtype, device=self._world.device)
+        return Arrival(cached, self._full.block, None), draw
+
+    def _exact_rows(self, h: Tensor, scale: Tensor | None) -> Tensor:
+        """Every halo slot's value of this epoch [H, F], as computed; for the probe."""
+        full = self._full
+        rows = self._kernels.gather_rows(
+            h, full.send_rows, scale=None if scale is None else scale[full.send_rows]
+        )
+        return self._world.all_to_all_now(rows, full.send_splits, full.recv_splits)
+
+    def watch_sum(self, inner: Tensor, total: Tensor, row_scale: Tensor | None) -> None:
+        """Show the probe the aggregate [D, F] and what it would be without sampling and staleness."""
+        if self.probe is not None:
+            csr, kernels = self._full.block.csr, self._full.block.kernels
+            exact = kernels.sum_rows(csr, self.probe.fresh, row_scale=row_scale, out=inner)
+            self.probe.saw_sum(total.detach(), exact)
+
+    def post_gradients(self, gradient: Tensor, draw: LayerDraw) -> None:
+        """The gradient of the halo rows goes back to their owners, under the draw that they came with."""
+        wire = self._policy.gradient_wire
+        index = draw.recv_slots if self._policy.cache else None
+        sent = wire.pack(gradient.contiguous(), index, self._key(random_bits.Stream.GRADIENT_ROUNDING))
+        received = wire.room(sum(draw.send_splits), gradient.shape[1], gradient)
+        self._sent.gradients += sent.numel() * sent.element_size()
+        pending = self._world.all_to_all(received, sent, draw.send_splits, draw.recv_splits)
+        dtype = gradient.dtype
+
+        def arrive(packed: Tensor) -> Tensor:
+            rows = wire.unpack(packed, dtype)
+            if self._gradient_smoother is not None:
+                rows = self._gradient_smoother.update(rows, draw.send_entries)
+            return rows
+
+        self._gradients.post(self.epoch, Flight(draw, received, sent, pending, arrive))
+
+    def take_gradients(self) -> tuple[Tensor, LayerDraw] | None:
+        """Gradient rows [S', F] due in this epoch with their draw; None = none in the first epoch."""
+        with self._spans.measure("halo_wait"):
+            flight = self._gradients.take(self.epoch)
+            return None if flight is None else (flight.rows(), flight.draw)
+
+    def _key(self, stream: random_bits.Stream) -> int:
+        return random_bits.key(self._policy.seed, self.epoch, self._layer << 20 | self._world.rank, stream)
+
+    def add_rows(self, total: Tensor, index: Tensor, rows: Tensor, scale: Tensor | None) -> None:
+        """total[index] += scale * rows, accumulating where `index` repeats."""
+        self._kernels.scatter_add_rows(total, index, rows, scale=scale)
+
+    def drain(self) -> None:
+        """Wait for everything in flight; what is due later stays."""
+        self._features.drain()
+        self._gradients.drain()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, drained."""
+        smoothers = {"features": self._feature_smoother, "gradients": self._gradient_smoother}
+        return {
+            "features": self._features.state(),
+            "gradients": self._gradients.state(),
+            "smoothers": {name: smoother.state() for name, smoother in smoothers.items() if smoother},
+            "cached": {} if self._cached is None else {"rows": self._cached},
+            "origin": self.origin,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._features.load(state["features"], lambda epoch: self._draws.draw(self._layer, epoch))
+        self._gradients.load(state["gradients"], lambda epoch: self._draws.draw(self._layer, epoch))
+        if self._feature_smoother is not None:
+            self._feature_smoother.load(state["smoothers"]["features"])
+        if self._gradient_smoother is not None:
+            self._gradient_smoother.load(state["smoothers"]["gradients"])
+        self._cached = state["cached"].get("rows")
+        self.origin = state["origin"]
+
+
+class _Post(torch.autograd.Function):
+    """h leaves for the readers; see the table above. The token ties _Wait to this node."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, scale: Tensor | None, lane: Lane) -> tuple[Tensor, Tensor]:
+        ctx.lane, ctx.scale = lane, scale
+        lane.post_features(h.detach(), scale)
+        return h.view_as(h), h.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        gradient = gradients[0]
+        arrived = ctx.lane.take_gradients()
+        if arrived is not None:
+            rows, draw = arrived
+            scale = None if ctx.scale is None else ctx.scale[draw.send_rows]
+            gradient = gradient.contiguous()
+            ctx.lane.add_rows(gradient, draw.send_rows, rows, scale)
+        return gradient, None, None
+
+
+class _Wait(torch.autograd.Function):
+    """token -> halo rows; backward sends their gradient back."""
+
+    @staticmethod
+    def forward(ctx: Any, token: Tensor, lane: Lane, features: int, arrival: list[Arrival]) -> Tensor:
+        ctx.lane = lane
+        taken, ctx.draw = lane.take_features(features, token.dtype)
+        arrival.append(taken)
+        return taken.rows.view_as(taken.rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        ctx.lane.post_gradients(gradients[0], ctx.draw)
+        return gradients[0].new_empty(0), None, None, None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arriving:
+    """Halo rows that are under way; without peers there are none."""
+
+    lane: Lane | None
+    token: Tensor
+    features: int
+
+    def wait(self) -> Arrival | None:
+        """The halo rows [R, F], differentiable, with their block and scale; None without peers."""
+        if self.lane is None:
+            return None
+        arrival: list[Arrival] = []
+        rows: Tensor = _Wait.apply(self.token, self.lane, self.features, arrival)
+        return dataclasses.replace(arrival[0], rows=rows)
+
+    def add_to(self, total: Tensor, row_scale: Tensor | None = None) -> Tensor:
+        """Add the halo block's sum to `total` [D, F], in place."""
+        arrived = self.wait()
+        if arrived is None or self.lane is None:
+            return total
+        inner = total.detach().clone() if self.lane.probe is not None else total
+        total = sum_block(
+            arrived.block, arrived.rows, row_scale=row_scale, col_scale=arrived.scale, addend=total
+        )
+        self.lane.watch_sum(inner, total, row_scale)
+        return total
+
+
+def post(h: Tensor, scale: Tensor | None, lane: Lane | None) -> tuple[Tensor, Arriving]:
+    """Send boundary rows of h [C, F], times `scale` [C]; returns h to go on with, and what will arrive."""
+    if lane is None:
+        return h, Arriving(None, h, h.shape[1])
+    h, token = _Post.apply(h, scale, lane)
+    return h, Arriving(lane, token, h.shape[1])

@@ -1,0 +1,131 @@
+"""What is in flight, what waits a round, and what is smoothed: the memory of an exchange.
+
+A `Flight` is one message of one layer in one direction; it never leaves its draw. A `Mailbox` hands flights
+out in the epoch in which they were posted (exact) or one epoch later (stale; PipeGCN, Wan et al., ICLR 2022).
+A `Smoother` keeps a moving average for every slot, bias-corrected by how often the slot was seen, so that it
+does not start at zero (where we depart from PipeGCN's).
+
+    S slots   R rows of a message   F features
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnsgcn.dist import Pending
+from bnsgcn.exchange.draws import LayerDraw
+
+
+class Flight:
+    """One message: on its way until `rows` is asked for the first time, complete from then on."""
+
+    def __init__(
+        self,
+        draw: LayerDraw,
+        received: Tensor,
+        sent: Tensor | None,
+        pending: Pending,
+        arrive: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.draw = draw
+        self._received, self._sent, self._pending = received, sent, pending
+        self._arrive: Callable[[Tensor], Tensor] | None = arrive
+
+    @classmethod
+    def landed(cls, draw: LayerDraw, rows: Tensor) -> Flight:
+        """A message that has arrived already."""
+        flight = cls(draw, rows, None, Pending(), lambda received: received)
+        flight.rows()
+        return flight
+
+    def rows(self) -> Tensor:
+        """The rows [R, F], unpacked and smoothed; waits the first time."""
+        if self._arrive is not None:
+            self._pending.wait()
+            self._received = self._arrive(self._received)
+            self._sent, self._arrive = None, None
+        return self._received
+
+
+class Mailbox:
+    """One direction of one layer: flights by the epoch in which they were posted."""
+
+    def __init__(self, name: str, *, stale: bool, first_exact: bool) -> None:
+        self._name, self._stale, self._first_exact = name, stale, first_exact
+        self._flights: dict[int, Flight] = {}
+
+    def post(self, epoch: int, flight: Flight) -> None:
+        """Keep `flight`; posting twice in an epoch is a RuntimeError."""
+        if epoch in self._flights:
+            raise RuntimeError(f"{self._name}: posted twice in epoch {epoch}")
+        self._flights[epoch] = flight
+
+    def take(self, epoch: int) -> Flight | None:
+        """What is due in `epoch`. None: nothing, because epoch 0 starts from zeros.
+
+        A stale mailbox whose first epoch is exact hands out epoch 0's flight twice: at once and in epoch 1.
+        """
+        due = epoch - int(self._stale)
+        if due in self._flights:
+            return self._flights.pop(due)
+        if self._stale and epoch == 0:
+            if not self._first_exact:
+                return None
+            if epoch in self._flights:
+                return self._flights[epoch]
+        raise RuntimeError(f"{self._name}: nothing was posted in epoch {due}, collected in epoch {epoch}")
+
+    def peek(self, epoch: int) -> Flight | None:
+        """The flight posted in `epoch`, if it is here."""
+        return self._flights.get(epoch)
+
+    def drain(self) -> None:
+        """Wait for everything in flight; it stays here."""
+        for epoch in sorted(self._flights):
+            self._flights[epoch].rows()
+
+    def state(self) -> dict[str, Any]:
+        """Drained messages, ready for a checkpoint."""
+        self.drain()
+        return {
+            str(epoch): {"rows": flight.rows(), "draw_epoch": flight.draw.epoch}
+            for epoch, flight in self._flights.items()
+        }
+
+    def load(self, state: dict[str, Any], draw: Callable[[int], LayerDraw]) -> None:
+        """The inverse of `state`; `draw` makes an epoch's draw again."""
+        self._flights = {
+            int(epoch): Flight.landed(draw(message["draw_epoch"]), message["rows"])
+            for epoch, message in state.items()
+        }
+
+
+class Smoother:
+    """Moving average of every slot: a <- decay a + (1 - decay) x, read as a / (1 - decay^count)."""
+
+    def __init__(self, slots: int, decay: float) -> None:
+        self._slots, self._decay = slots, decay
+        self._average: Tensor | None = None
+        self._count: Tensor | None = None
+
+    def update(self, rows: Tensor, slots: Tensor) -> Tensor:
+        """Take in rows [R, F] of distinct `slots` int64 [R]; returns their smoothed values [R, F]."""
+        if self._average is None or self._count is None:
+            self._average = rows.new_zeros(self._slots, rows.shape[1])
+            self._count = rows.new_zeros(self._slots)
+        average = torch.lerp(rows, self._average[slots], self._decay)
+        count = self._count[slots] + 1
+        self._average[slots], self._count[slots] = average, count
+        return average / (1 - self._decay**count).unsqueeze(1)
+
+    def state(self) -> dict[str, Any]:
+        """Averages and counts, ready for a checkpoint."""
+        return {} if self._average is None else {"average": self._average, "count": self._count}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._average, self._count = state.get("average"), state.get("count")

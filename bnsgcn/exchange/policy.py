@@ -1,0 +1,47 @@
+"""From options to an exchange: what is stale, what is smoothed, how rows travel.
+
+The choices are orthogonal; any combination is a run. With all of them off the exchange is exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.exchange.wire import Wire
+from bnsgcn.kernels import Kernels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How the lanes of a run exchange; the defaults are exact. Fields as in `TrainConfig`."""
+
+    feature_wire: Wire
+    gradient_wire: Wire
+    seed: int = 0
+    pipeline: bool = False
+    first_exact: bool = True
+    feature_decay: float = 0.0
+    gradient_decay: float = 0.0
+    cache: bool = False
+
+
+def exact_policy(kernels: Kernels) -> Policy:
+    """Every row, this epoch's, as computed."""
+    wire = Wire("fp32", kernels)
+    return Policy(feature_wire=wire, gradient_wire=wire)
+
+
+def exchange_policy(config: TrainConfig, kernels: Kernels) -> Policy:
+    """Staleness, smoothing, caching and wire precision, as the options say."""
+    decay = config.smooth_decay
+    return Policy(
+        feature_wire=Wire(config.wire_dtype, kernels),
+        gradient_wire=Wire(config.gradient_wire_dtype or config.wire_dtype, kernels),
+        seed=config.seed,
+        pipeline=config.pipeline,
+        first_exact=config.first_epoch == "exact",
+        feature_decay=decay if config.smooth_features else 0.0,
+        gradient_decay=decay if config.smooth_gradients else 0.0,
+        cache=config.halo_cache,
+    )

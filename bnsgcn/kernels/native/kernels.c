@@ -1,0 +1,71 @@
+/* The native kernels, every template once per number format and id width. Compiled on first use by build.py. */
+#include "common.h"
+
+#define KEEP(value) (value)
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+
+#include "rows.h"
+
+#define ID int32_t
+#define NAME(f) JOIN(f, i32)
+#include "structure.h"
+#undef ID
+#undef NAME
+#define ID int64_t
+#define NAME(f) JOIN(f, i64)
+#include "structure.h"
+#undef ID
+#undef NAME
+
+#define REAL float
+#define NAME(f) JOIN(f, f32)
+#include "dense.h"
+#undef NAME
+#undef REAL
+#define REAL double
+#define NAME(f) JOIN(f, f64)
+#include "dense.h"
+#undef NAME
+#undef REAL
+
+#define STORED float
+#define REAL float
+#define WIDEN KEEP
+#define NARROW KEEP
+#define EXP exp_f32
+#define ROW_SUM row_sum_f32
+#define ID int32_t
+#define NAME(f) JOIN(f, f32_i32)
+#define WIDEST MAX_VECTORS
+#include "attention.h"
+#include "sum.h"
+#undef WIDEST
+#define WIDEST 4 /* the rest is right, and quick to compile */
+#undef ID
+#undef NAME
+#define ID int64_t
+#define NAME(f) JOIN(f, f32_i64)
+#include "attention.h"
+#include "sum.h"
+#undef ID
+#undef NAME
+#undef EXP
+#undef ROW_SUM
+#undef REAL
+#undef STORED
+
+#define STORED double
+#define REAL double
+#define EXP exp
+#define ROW_SUM row_sum_f64
+#define ID int32_t
+#define NAME(f) JOIN(f, f64_i32)
+#include "attention.h"
+#include "sum.h"
+#undef ID
+#undef NAME
+#define ID int64_t
+#define NAME(f) JOIN(f, f64_i64)
+#include "attention.h"
+#include "sum.h"

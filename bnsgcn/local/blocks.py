@@ -1,0 +1,207 @@
+"""The blocks of every layer of a model: inner and halo adjacency, pruned to the rows that are needed.
+
+From a part and a set of target rows (the rows whose logits are wanted) back to the input: a layer computes
+its *destination* rows from its *source* rows, and the source rows of a layer are the destination rows of
+the layer below. A source row is a destination row, a neighbour of one, or a row that a peer asked for.
+Everything is built once, transposes included; the two blocks are never concatenated.
+
+    I inner rows of the part   D destination rows   C source rows   H halo slots of the layer
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bnsgcn.dist import World
+from bnsgcn.kernels import Block, Csr, Kernels
+from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, plan_halo, to_owners
+from partition.graph import TRAIN
+from partition.store import Part
+
+PRUNE_BELOW = 0.9
+"""A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerBlocks:
+    """One layer: out[D] = inner [D x C] h[C] + halo [D x H] received[H].
+
+    source, destination: int64 [C], [D], inner rows of the part, ascending.   destination_place: int64 [D],
+    places of the destination rows among the source rows; None where the two are the same rows.
+    """
+
+    source: IntArray
+    destination: IntArray
+    destination_place: IntArray | None
+    inner: Block
+    halo: Block
+    plan: HaloPlan
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """Which part of the graph counts: all of it, or (inductive) what lies between training nodes.
+
+    rows: bool [I], inner rows that exist in the view.   slots: bool [H of the part].
+    inner: adjacency among inner rows, self loops included where wanted.   halo: the part's halo adjacency.
+    """
+
+    part: Part
+    rows: BoolArray
+    slots: BoolArray
+    inner: Csr
+    halo: Csr
+    self_loops: bool
+
+
+def whole_view(part: Part, *, self_loops: bool) -> View:
+    """All nodes and edges of the part."""
+    everything = np.ones(part.split.size, bool), np.ones(part.halo_ids.size, bool)
+    return View(part, *everything, *_adjacency(part, self_loops), self_loops)
+
+
+def training_view(whole: View) -> View:
+    """Training nodes and the edges between them, derived from the same part (inductive training)."""
+    part = whole.part
+    return dataclasses.replace(whole, rows=part.split == TRAIN, slots=part.halo_split == TRAIN)
+
+
+def _adjacency(part: Part, self_loops: bool) -> tuple[Csr, Csr]:
+    rows = part.split.size
+    indptr, indices = np.asarray(part.inner_indptr), np.asarray(part.inner_indices)
+    if self_loops:
+        indices = np.insert(indices, indptr[:-1], np.arange(rows, dtype=indices.dtype))
+        indptr = indptr + np.arange(rows + 1)
+    inner = Csr.from_numpy(indptr, indices, rows)
+    halo = Csr.from_numpy(np.asarray(part.halo_indptr), np.asarray(part.halo_indices), part.halo_ids.size)
+    return inner, halo
+
+
+class BlockBuilder:
+    """Builds the layers of one view; shares the unpruned blocks between layers and between calls."""
+
+    def __init__(self, world: World, view: View, kernels: Kernels, *, prune: bool) -> None:
+        self._world, self._view, self._kernels, self._prune = world, view, kernels, prune
+        self._every_row = np.flatnonzero(view.rows)
+        self._whole: tuple[Block, dict[bytes, Block]] | None = None
+
+    def layers(self, depth: int, targets: BoolArray) -> list[LayerBlocks]:
+        """The blocks of `depth` layers whose last one computes `targets` (bool [I]), lowest first.
+
+        Collective: every rank calls it in the same order. Unpruned, a layer computes all rows of the view.
+        """
+        view = self._view
+        assert not (targets & ~view.rows).any(), "a target row is outside the view"
+        destination = self._round_up(targets) if self._prune else view.rows
+        found: list[LayerBlocks] = []
+        for _ in range(depth):
+            found.append(self._layer(destination))
+            destination = np.zeros(view.rows.size, bool)
+            destination[found[-1].source] = True
+        return found[::-1]
+
+    def _round_up(self, rows: BoolArray) -> BoolArray:
+        return self._view.rows if rows.sum() > PRUNE_BELOW * self._every_row.size else rows
+
+    def _layer(self, destination: BoolArray) -> LayerBlocks:
+        view, part = self._view, self._view.part
+        chosen = np.flatnonzero(destination)
+        inner, halo = _rows_of(view.inner, chosen), _rows_of(view.halo, chosen)
+        slots = _marked(halo, view.slots.size) & view.slots
+        asked = to_owners(self._world, part, slots.astype(np.uint8)).astype(bool)
+        source = destination | (_marked(inner, view.rows.size) & view.rows)
+        source[part.boundary_rows[asked]] = True
+        source = self._round_up(source) if self._prune else view.rows
+        rows = np.flatnonzero(source)
+        place = _places(rows, view.rows.size)
+        same = rows.size == chosen.size
+        inner_block, halo_block = self._blocks(inner, halo, place, rows.size, np.flatnonzero(slots), same)
+        return LayerBlocks(
+            source=rows,
+            destination=chosen,
+            destination_place=None if same else place[chosen],
+            inner=inner_block,
+            halo=halo_block,
+            plan=plan_halo(part, place, asked, np.flatnonzero(slots)),
+        )
+
+    def _blocks(
+        self, inner: Csr, halo: Csr, place: IntArray, sources: int, slots: IntArray, same: bool
+    ) -> tuple[Block, Block]:
+        """The layer's blocks; a layer over all rows is built once and shared."""
+        whole = same and sources == self._every_row.size
+        if whole and self._whole is not None and slots.tobytes() in self._whole[1]:
+            return self._whole[0], self._whole[1][slots.tobytes()]
+        halo_csr = _renamed(halo, _places(slots, self._view.slots.size), slots.size)
+        halo_block = self._block(halo_csr, halo_csr.transpose())
+        if whole and self._whole is not None:
+            self._whole[1][slots.tobytes()] = halo_block
+            return self._whole[0], halo_block
+        inner_csr = _renamed(inner, place, sources)
+        symmetric = same and not self._view.part.manifest.directed
+        inner_block = self._block(inner_csr, inner_csr if symmetric else inner_csr.transpose())
+        if whole:
+            self._whole = (inner_block, {slots.tobytes(): halo_block})
+        return inner_block, halo_block
+
+    def _block(self, csr: Csr, transposed: Csr) -> Block:
+        device = self._world.device
+        moved = csr.to(device)
+        return Block(moved, moved if transposed is csr else transposed.to(device), self._kernels)
+
+
+def _rows_of(csr: Csr, rows: IntArray) -> Csr:
+    return csr if rows.size == csr.num_rows else csr.select_rows(torch.from_numpy(rows))
+
+
+def _renamed(csr: Csr, place: IntArray, columns: int) -> Csr:
+    """Columns renamed to their place; arcs whose column has none (-1) are dropped."""
+    if columns == csr.num_cols:
+        return csr
+    return csr.compact(torch.from_numpy(place.astype(np.int32)), columns)
+
+
+def _marked(csr: Csr, columns: int) -> BoolArray:
+    """Which columns have an arc: bool [columns]."""
+    marks = np.zeros(columns, bool)
+    marks[csr.indices.numpy()] = True
+    return marks
+
+
+def _places(chosen: IntArray, total: int) -> IntArray:
+    """Place of each of `total` items in the ascending list `chosen`, -1 = not in it."""
+    place = np.full(total, -1, np.int64)
+    place[chosen] = np.arange(chosen.size)
+    return place
+
+
+def degrees(world: World, view: View) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(in-degree, out-degree) [I] of inner rows in the view over the *whole* graph, self loops included.
+
+    Rows outside the view have degree 0. Collective.
+    """
+    part, loops = view.part, int(view.self_loops)
+    if view.rows.all() and view.slots.all():
+        return part.in_degree.astype(np.int64) + loops, part.out_degree.astype(np.int64) + loops
+    inner_rows, inner_cols = _arcs(view.inner)
+    halo_rows, halo_cols = _arcs(view.halo)
+    kept = view.rows[inner_rows] & view.rows[inner_cols]
+    kept_halo = view.rows[halo_rows] & view.slots[halo_cols]
+    size = view.rows.size
+    in_degree = np.bincount(inner_rows[kept], minlength=size) + np.bincount(
+        halo_rows[kept_halo], minlength=size
+    )
+    out_degree = np.bincount(inner_cols[kept], minlength=size).astype(np.int64)
+    read = to_owners(
+        world, part, np.bincount(halo_cols[kept_halo], minlength=view.slots.size).astype(np.int64)
+    )
+    np.add.at(out_degree, part.boundary_rows, read)
+    return in_degree, out_degree
+
+
+def _arcs(csr: Csr) -> tuple[IntArray, IntArray]:
+    return csr.row_ids().numpy(), csr.indices.numpy()

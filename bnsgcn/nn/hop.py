@@ -1,0 +1,158 @@
+"""What a convolution sees of one layer: its rows, its neighbours, and the halo that is on its way.
+
+The same model code runs on one process or many, in training, evaluation and prediction: only the hops differ.
+
+    C source rows   D destination rows   R halo rows received   F features
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnsgcn.dist import World
+from bnsgcn.exchange.lane import Arriving, Lane, post
+from bnsgcn.kernels import Block, Kernels
+from bnsgcn.kernels.autograd import sum_block
+
+
+@dataclasses.dataclass
+class Clock:
+    """The seed and the epoch that is running; what is random is a pure function of both."""
+
+    seed: int
+    epoch: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a worker, by their original node ids int64 [N].
+
+    precision: number format of the factors of dense products, None = as computed.
+    """
+
+    node_ids: Tensor
+    clock: Clock
+    world: World
+    kernels: Kernels
+    precision: torch.dtype | None = None
+
+    def __len__(self) -> int:
+        return self.node_ids.numel()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hop:
+    """One layer's neighbourhood.
+
+    index: the layer, from 0.   src, dst: source and destination rows.   dst_place: int64 [D], places of the
+    destination rows among the source rows, None where they are the same.   in_degree [D], out_degree [C]:
+    degrees over the whole graph (of this view), as floats.   lane: the layer's traffic, None without peers.
+    precomputed: [D, F], the convolution's aggregate of the input features, where it was computed at start.
+    """
+
+    index: int
+    src: Rows
+    dst: Rows
+    dst_place: Tensor | None
+    inner: Block
+    lane: Lane | None
+    in_degree: Tensor
+    out_degree: Tensor
+    precomputed: Tensor | None = None
+
+    def post(self, h: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Arriving]:
+        """Send boundary rows of h [C, F] (times `scale` [C]) on their way; returns (h, what will arrive).
+
+        Give the returned h to `sum` and to products, whose gradients are new tensors: the peers' gradients
+        are added to its gradient in place. What passes a gradient on as it is (a residual sum) takes the h
+        from before.
+        """
+        return post(h, scale, self.lane)
+
+    def sum(
+        self,
+        h: Tensor,
+        arriving: Arriving,
+        *,
+        source_scale: Tensor | None = None,
+        row_scale: Tensor | None = None,
+        into: Tensor | None = None,
+    ) -> Tensor:
+        """row_scale[d] * (sum over the neighbours c of d of source_scale[c] * h[c]): [C, F] -> [D, F].
+
+        h and `arriving` are what `post` returned, for the same `source_scale`. The inner block is summed
+        while the halo flies, and in backward while the halo gradient does. `into` [D, F]: added to in place.
+        """
+        total = sum_block(self.inner, h, row_scale=row_scale, col_scale=source_scale, addend=into)
+        return arriving.add_to(total, row_scale)
+
+    def own_and_inner_sum(self, h: Tensor, row_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(`self_rows` of h, `sum` of h without the halo): [C, F] -> [D, F] twice, with one gradient of h.
+
+        Give the first to products only: its gradient is added to in place.
+        """
+        own, total = _OwnAndSum.apply(h, self.dst_place, self.inner, row_scale)
+        return own, total
+
+    def self_rows(self, h: Tensor) -> Tensor:
+        """The destination rows of h: [C, F] -> [D, F]."""
+        return self.split(h)[1]
+
+    def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """(h, its destination rows): [C, F] -> [C, F], [D, F]; the returned h is used as `post`'s is."""
+        if self.dst_place is None:
+            return h, h
+        whole, own = _Split.apply(h, self.dst_place, self.src.kernels)
+        return whole, own
+
+
+class _Split(torch.autograd.Function):
+    """h [C, F] -> h, h[place] [D, F]; places do not repeat.
+
+    Backward adds the gradient of the rows to the gradient of h in place, instead of spreading it among zeros.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, place: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
+        ctx.place, ctx.kernels = place, kernels
+        return h.view_as(h), kernels.gather_rows(h, place)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        total = gradients[0].contiguous()
+        ctx.kernels.scatter_add_rows(total, ctx.place, gradients[1].contiguous())
+        return total, None, None
+
+
+class _OwnAndSum(torch.autograd.Function):
+    """h [C, F] -> h[place] [D, F] (h itself without a place), row_scale * A h [D, F].
+
+    Backward sums A^T (row_scale * g) onto the gradient of the rows, instead of into a matrix of its own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, place: Tensor | None, block: Block, row_scale: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.place, ctx.block, ctx.row_scale = place, block, row_scale
+        own = h.view_as(h) if place is None else block.kernels.gather_rows(h, place)
+        return own, block.kernels.sum_rows(block.csr, h, row_scale=row_scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        own, total = (gradient.contiguous() for gradient in gradients)
+        block, kernels = ctx.block, ctx.block.kernels
+        if ctx.place is None:
+            return (
+                kernels.sum_rows(block.transposed, total, col_scale=ctx.row_scale, out=own),
+                None,
+                None,
+                None,
+            )
+        gradient = kernels.sum_rows(block.transposed, total, col_scale=ctx.row_scale)
+        kernels.scatter_add_rows(gradient, ctx.place, own)
+        return gradient, None, None, None

@@ -1,0 +1,288 @@
+"""Bytes that every rank sends in an epoch, from the parts on disk and the options alone, without workers.
+
+Written from the definition of the exchange, apart from the runtime and its counters, so that each checks the
+other (a test compares them exactly). What it shares with the runtime is the draw, a pure function, and the
+share of rows above which nothing is pruned.
+
+    N nodes, by global id   I inner rows of a part   H halo slots of a part   P parts   L graph layers
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnsgcn.config import TrainConfig, WireDtype
+from bnsgcn.exchange import sampling
+from bnsgcn.local.blocks import PRUNE_BELOW
+from partition.graph import TRAIN
+from partition.store import Manifest, Part
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerBytes:
+    """What one layer's exchange sends in one epoch; tuples have one entry a rank, [P]."""
+
+    layer: int
+    width: int
+    """Columns of the rows that travel."""
+    sent_rows: tuple[int, ...]
+    received_rows: tuple[int, ...]
+    feature_bytes: tuple[int, ...]
+    gradient_bytes: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochBytes:
+    """Payload of one epoch."""
+
+    epoch: int
+    layers: tuple[LayerBytes, ...]
+
+    def per_rank(self) -> list[tuple[int, int]]:
+        """(feature bytes, gradient bytes) that every rank sends."""
+        if not self.layers:
+            return []
+        ranks = range(len(self.layers[0].feature_bytes))
+        return [
+            (
+                sum(la.feature_bytes[rank] for la in self.layers),
+                sum(la.gradient_bytes[rank] for la in self.layers),
+            )
+            for rank in ranks
+        ]
+
+    @property
+    def feature_bytes(self) -> int:
+        """Of all ranks."""
+        return sum(sum(layer.feature_bytes) for layer in self.layers)
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Of all ranks."""
+        return sum(sum(layer.gradient_bytes) for layer in self.layers)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of all ranks, both directions."""
+        return self.feature_bytes + self.gradient_bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerRows:
+    """Which rows one layer needs: bool [N] by global id, and each part's halo slots, ascending int64 [H]."""
+
+    destination: BoolArray
+    source: BoolArray
+    slots: list[IntArray]
+
+
+def layer_widths(manifest: Manifest, config: TrainConfig) -> list[int]:
+    """Columns of the input of every layer, and of the logits: [layers + 1]."""
+    return [manifest.num_features, *[config.hidden] * (config.layers - 1), manifest.num_classes]
+
+
+def sent_width(config: TrainConfig, widths: Sequence[int], layer: int) -> tuple[int, bool]:
+    """Columns that travel in a layer, and whether they were multiplied by the weight before."""
+    width_in, width_out = widths[layer], widths[layer + 1]
+    if config.model == "gat":
+        if layer == config.layers - 1:
+            width_out *= config.heads
+        return (width_in, False) if width_in < width_out else (width_out, True)
+    return (width_out, True) if width_out < width_in else (width_in, False)
+
+
+def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
+    """Bytes of a row on the wire; int8 carries a float32 scale."""
+    computed = 8 if config.dtype == "float64" else 4
+    return {"fp32": computed * width, "bf16": 2 * width, "fp16": 2 * width, "int8": width + 4}[dtype]
+
+
+class RunBytes:
+    """What any epoch of a training run sends."""
+
+    def __init__(self, parts: Sequence[Part], config: TrainConfig, known: RunBytes | None = None) -> None:
+        """`parts`: all parts of one folder, in order; their adjacency is read once.
+
+        `known`: the bytes of the same model and parts under other options, whose rows are taken over.
+        """
+        self._parts, self._config = parts, config
+        self._manifest = parts[0].manifest
+        self._offset = self._manifest.part_offset
+        self.rows: list[LayerRows] = self._pruned() if known is None else known.rows
+        depth = config.layers - config.linear_layers
+        self.exchanging = range(1 if config.precompute else 0, depth) if len(parts) > 1 else range(0)
+        self._probability = self._probabilities() if self._samples and self.exchanging else None
+
+    @property
+    def _samples(self) -> bool:
+        return self._config.sampling_rate < 1
+
+    def epoch(self, epoch: int) -> EpochBytes:
+        """What is sent in epoch `epoch` of training, evaluations left out."""
+        layers = tuple(self._layer(layer, epoch) for layer in self.exchanging)
+        return EpochBytes(epoch=epoch, layers=layers)
+
+    def boundary(self, layer: int) -> IntArray:
+        """Rows that each owner has for each reader when none is left out, [P owners, P readers]."""
+        slots = self.rows[layer].slots
+        return np.stack([self._per_owner(part, slots[part.index]) for part in self._parts], axis=1)
+
+    def _layer(self, layer: int, epoch: int) -> LayerBytes:
+        config, widths = self._config, layer_widths(self._manifest, self._config)
+        width, multiplied = sent_width(config, widths, layer)
+        features = self._moved(layer, epoch)
+        gradients = self._moved(layer, epoch - 1 if config.pipeline and epoch > 0 else epoch)
+        if layer == 0 and not multiplied:
+            gradients = np.zeros_like(gradients)  # nobody wants the gradient of the input features
+        feature_row = row_bytes(config.wire_dtype, width, config)
+        gradient_row = row_bytes(config.gradient_wire_dtype or config.wire_dtype, width, config)
+        return LayerBytes(
+            layer=layer,
+            width=width,
+            sent_rows=_ints(features.sum(1)),
+            received_rows=_ints(features.sum(0)),
+            feature_bytes=_ints(features.sum(1) * feature_row),
+            gradient_bytes=_ints(gradients.sum(0) * gradient_row),
+        )
+
+    def _moved(self, layer: int, draw_epoch: int) -> IntArray:
+        """Rows that each owner sends to each reader under one draw, [P owners, P readers]."""
+        return np.stack(
+            [self._per_owner(part, self._drawn(part.index, layer, draw_epoch)) for part in self._parts],
+            axis=1,
+        )
+
+    def _per_owner(self, part: Part, slots: IntArray) -> IntArray:
+        return np.diff(np.searchsorted(slots, part.halo_splits)).astype(np.int64)
+
+    def _drawn(self, reader: int, layer: int, epoch: int) -> IntArray:
+        """The halo slots of `reader` that a layer receives under the draw of `epoch`."""
+        config, slots = self._config, self.rows[layer].slots[reader]
+        cache_fills = config.halo_cache and config.first_epoch == "exact" and epoch == 0
+        if not self._samples or cache_fills:
+            return slots
+        base = self.rows[self.exchanging[0]].slots[reader]
+        ends = np.searchsorted(base, self._parts[reader].halo_splits)
+        key = layer if config.draw_per_layer else sampling.EVERY_LAYER
+        drawn = [
+            start + self._list_draw(owner, reader, key, epoch, int(end - start))
+            for owner, (start, end) in enumerate(itertools.pairwise(ends))
+        ]
+        return np.intersect1d(slots, base[np.concatenate(drawn)], assume_unique=True)
+
+    def _list_draw(self, owner: int, reader: int, layer: int, epoch: int, rows: int) -> IntArray:
+        who: dict[str, Any] = {
+            "seed": self._config.seed,
+            "epoch": epoch,
+            "sender": owner,
+            "reader": reader,
+            "layer": layer,
+        }
+        if self._probability is None or rows == 0:
+            return sampling.draw_uniform(rows=rows, rate=self._config.sampling_rate, **who).chosen
+        return sampling.draw_systematic(self._probability[owner, reader], **who).chosen
+
+    # ---- which rows are needed ----
+
+    def _pruned(self) -> list[LayerRows]:
+        config, view = self._config, self._view()
+        prune = config.prune and not (config.norm == "batch" and config.layers > 1)
+        wanted = np.concatenate([_labelled_for_training(part) for part in self._parts])
+        found: list[LayerRows] = []
+        for _ in range(config.layers - config.linear_layers):
+            destination = self._rounded(wanted, view) if prune else view
+            found.append(self._layer_rows(destination, view, prune=prune))
+            wanted = found[-1].source
+        return found[::-1]
+
+    def _view(self) -> BoolArray:
+        """The nodes that training sees, [N]."""
+        split = np.concatenate([part.split for part in self._parts])
+        return split == TRAIN if self._config.inductive else np.ones(split.size, bool)
+
+    def _rounded(self, wanted: BoolArray, view: BoolArray) -> BoolArray:
+        """Parts that need nearly all of their rows compute all."""
+        rounded = wanted.copy()
+        for start, end in itertools.pairwise(self._offset):
+            if wanted[start:end].sum() > PRUNE_BELOW * view[start:end].sum():
+                rounded[start:end] = view[start:end]
+        return rounded
+
+    def _layer_rows(self, destination: BoolArray, view: BoolArray, *, prune: bool) -> LayerRows:
+        source, slots = destination.copy(), []
+        for part in self._parts:
+            first = self._offset[part.index]
+            mine = destination[first : first + part.num_inner]
+            inner = first + part.inner_indices[np.repeat(mine, np.diff(part.inner_indptr))]
+            read = np.unique(part.halo_indices[np.repeat(mine, np.diff(part.halo_indptr))]).astype(np.int64)
+            read = read[view[part.halo_ids[read]]]
+            slots.append(read)
+            source[inner[view[inner]]] = True
+            source[part.halo_ids[read]] = True
+        return LayerRows(destination, self._rounded(source, view) if prune else view, slots)
+
+    # ---- importance draws ----
+
+    def _probabilities(self) -> dict[tuple[int, int], FloatArray] | None:
+        """Inclusion probabilities of every (owner, reader)'s base list; None for uniform draws."""
+        config = self._config
+        if config.sampler == "uniform":
+            return None
+        in_degree, out_degree = self._degrees()
+        base, found = self.rows[self.exchanging[0]], {}
+        for part in self._parts:
+            weight = self._slot_weights(part, base.destination, in_degree)
+            if config.model == "gcn":
+                weight = weight / out_degree[part.halo_ids].clip(1)
+            slots = base.slots[part.index]
+            ends = np.searchsorted(slots, part.halo_splits)
+            for owner, (start, end) in enumerate(itertools.pairwise(ends)):
+                found[owner, part.index] = sampling.inclusion_probabilities(
+                    np.sqrt(weight[slots[start:end]]), config.sampling_rate
+                )
+        return found
+
+    def _slot_weights(self, part: Part, destination: BoolArray, in_degree: IntArray) -> FloatArray:
+        """Sum over a slot's arcs into computed rows of 1 / d^2 (1 / d for gcn), [H]."""
+        mine = slice(int(self._offset[part.index]), int(self._offset[part.index + 1]))
+        power = -1.0 if self._config.model == "gcn" else -2.0
+        row_weight = in_degree[mine].clip(1).astype(np.float64) ** power * destination[mine]
+        arc_weight = np.repeat(row_weight, np.diff(part.halo_indptr))
+        return np.bincount(part.halo_indices, arc_weight, part.num_halo).astype(np.float64)
+
+    def _degrees(self) -> tuple[IntArray, IntArray]:
+        """(in-degree, out-degree) [N] in the training view, self loops included."""
+        view = self._view()
+        in_degree, out_degree = (view * int(self._config.self_loops) for _ in range(2))
+        for rows, columns in self._arcs():
+            kept = view[rows] & view[columns]
+            in_degree += np.bincount(rows[kept], minlength=view.size)
+            out_degree += np.bincount(columns[kept], minlength=view.size)
+        return in_degree, out_degree
+
+    def _arcs(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """(target, source) of all arcs by global id, a part's block at a time."""
+        for part in self._parts:
+            first = self._offset[part.index]
+            rows = first + np.arange(part.num_inner)
+            yield np.repeat(rows, np.diff(part.inner_indptr)), first + part.inner_indices
+            yield np.repeat(rows, np.diff(part.halo_indptr)), part.halo_ids[part.halo_indices]
+
+
+def _labelled_for_training(part: Part) -> BoolArray:
+    train = np.asarray(part.split == TRAIN)
+    return train & (part.labels >= 0) if part.labels.ndim == 1 else train
+
+
+def _ints(values: IntArray) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)

@@ -1,0 +1,66 @@
+"""Several plans side by side, and which one to take."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnsgcn.config import TrainConfig, WireDtype
+from bnsgcn.plan.costs import Plan, plans
+from bnsgcn.plan.machine import Machine
+from partition.errors import UserError
+
+RATES = (1.0, 0.5, 0.1, 0.01)
+WIRES: tuple[WireDtype, ...] = ("fp32", "bf16")
+CLOSE = 1.1
+"""Among plans within this factor of the fastest, the one nearest to exact training is chosen."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One plan among several, and why."""
+
+    plan: Plan
+    reason: str
+
+
+def grid(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> list[Plan]:
+    """`config` with every combination of rate, pipeline and wire dtype, nearest to exact first."""
+    options = itertools.product(RATES, (False, True), WIRES)
+    configs = [
+        dataclasses.replace(config, sampling_rate=rate, pipeline=pipeline, wire_dtype=wire, halo_cache=False)
+        for rate, pipeline, wire in options
+    ]
+    return plans(parts_dir, configs, machine)
+
+
+def choose(offered: Sequence[Plan], memory_bytes: int | None = None) -> Choice:
+    """Of plans ordered by how near they are to exact training, the first that is about as fast as any.
+
+    Errors: ValueError when no plan fits into `memory_bytes` a worker.
+    """
+    fitting = [each for each in offered if memory_bytes is None or each.peak_bytes <= memory_bytes]
+    if not fitting:
+        least = min(each.peak_bytes for each in offered)
+        raise UserError(
+            f"a worker needs {least:,} bytes and has {memory_bytes:,}; "
+            f"partition into more than {offered[0].parts} parts or use fewer --hidden"
+        )
+    fastest = min(each.epoch_s for each in fitting)
+    chosen = next(each for each in fitting if each.epoch_s <= CLOSE * fastest)
+    slowest_exact = fitting[0].epoch_s
+    reason = (
+        "exact training is as fast as anything else here"
+        if chosen is fitting[0]
+        else f"{slowest_exact / chosen.epoch_s:.2f} times as fast as {_describe(fitting[0].config)}"
+    )
+    return Choice(plan=chosen, reason=f"{_describe(chosen.config)}: {reason}")
+
+
+def _describe(config: TrainConfig) -> str:
+    words = [] if config.sampling_rate == 1 else [f"--sampling-rate {config.sampling_rate:g}"]
+    words += ["--pipeline"] if config.pipeline else []
+    words += [] if config.wire_dtype == "fp32" else [f"--wire-dtype {config.wire_dtype}"]
+    return " ".join(words) or "exact"

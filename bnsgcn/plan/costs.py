@@ -1,0 +1,251 @@
+"""What a run will cost, before it is run: memory, bytes and epoch time of every worker.
+
+Bytes are exact (bytes.py). Memory and time are estimates from a sum over layers; the formulas are in
+`_compute_s`, `_exposed_s` and `_memory`. One process, parts memory-mapped; nothing is trained.
+
+    D destination rows   C source rows   W columns that travel and are summed
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.nn.models import build_model
+from bnsgcn.plan.bytes import EpochBytes, RunBytes, layer_widths, sent_width
+from bnsgcn.plan.machine import Machine
+from bnsgcn.plan.memory import LayerSizes, least_bytes
+from partition.store import Part, open_part, read_manifest
+
+STEADY_EPOCH = 2
+"""The epoch that stands for all: past the first ones of pipeline and cache."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankPlan:
+    """One worker's share."""
+
+    rank: int
+    inner_rows: int
+    halo_slots: int
+    arcs_per_epoch: int
+    sent_bytes: int
+    received_bytes: int
+    compute_s: float
+    exposed_s: float
+    memory_bytes: dict[str, int]
+    """By what it is for; see `_memory`."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of it."""
+        return sum(self.memory_bytes.values())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run of `config` on a folder of parts costs."""
+
+    config: TrainConfig
+    name: str
+    parts: int
+    ranks: tuple[RankPlan, ...]
+    sent: EpochBytes
+    reduce_bytes: int
+    reduce_s: float
+    machine: Machine
+
+    @property
+    def epoch_s(self) -> float:
+        """The slowest worker's epoch."""
+        return max(rank.compute_s + rank.exposed_s for rank in self.ranks) + self.reduce_s
+
+    @property
+    def peak_bytes(self) -> int:
+        """The largest worker's memory."""
+        return max(rank.peak_bytes for rank in self.ranks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, ready for json.dump."""
+        ranks = [dataclasses.asdict(rank) | {"peak_bytes": rank.peak_bytes} for rank in self.ranks]
+        layers = [dataclasses.asdict(layer) for layer in self.sent.layers]
+        return {
+            "name": self.name,
+            "parts": self.parts,
+            "config": self.config.to_json(),
+            "machine": dataclasses.asdict(self.machine),
+            "epoch_s": self.epoch_s,
+            "reduce_s": self.reduce_s,
+            "reduce_bytes": self.reduce_bytes,
+            "peak_bytes": self.peak_bytes,
+            "sent_bytes_per_epoch": self.sent.sent_bytes,
+            "sent_feature_bytes": self.sent.feature_bytes,
+            "sent_gradient_bytes": self.sent.gradient_bytes,
+            "layers": layers,
+            "per_rank": ranks,
+        }
+
+
+def plan(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> Plan:
+    """The cost of one run; `machine` is measured when not given.
+
+    Errors: ValueError for a folder that is not one of parts, as `open_part`.
+    """
+    return plans(parts_dir, [config], machine)[0]
+
+
+def plans(
+    parts_dir: str | Path, configs: Sequence[TrainConfig], machine: Machine | None = None
+) -> list[Plan]:
+    """The costs of several runs on the same parts, whose adjacency is read once."""
+    manifest = read_manifest(parts_dir)
+    parts = [open_part(Path(parts_dir), index, verify=False) for index in range(manifest.parts)]
+    rates = machine or Machine.measure(configs[0])
+    found, known = [], None
+    for config in configs:
+        known = RunBytes(parts, config, known)
+        found.append(_Costs(parts, config, known, rates).plan())
+    return found
+
+
+class _Costs:
+    """The estimates of one configuration."""
+
+    def __init__(self, parts: Sequence[Part], config: TrainConfig, sent: RunBytes, machine: Machine) -> None:
+        self._parts, self._config, self._machine = parts, config, machine
+        self._manifest, self._bytes = parts[0].manifest, sent
+        self._epoch = sent.epoch(STEADY_EPOCH)
+        self._widths = layer_widths(self._manifest, config)
+        self._number = 8 if config.dtype == "float64" else 4
+        model = build_model(self._manifest, config)
+        self._parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    def plan(self) -> Plan:
+        parts, machine = len(self._parts), self._machine
+        reduce_bytes = (self._parameters + 1) * self._number if parts > 1 else 0
+        return Plan(
+            config=self._config,
+            name=self._manifest.name,
+            parts=parts,
+            ranks=tuple(self._rank(part) for part in self._parts),
+            sent=self._epoch,
+            reduce_bytes=reduce_bytes,
+            reduce_s=2 * reduce_bytes / machine.link_bytes_per_s + (machine.latency_s if parts > 1 else 0),
+            machine=machine,
+        )
+
+    def _rank(self, part: Part) -> RankPlan:
+        layers = [self._sizes(part, index) for index in range(len(self._bytes.rows))]
+        compute = sum(self._compute_s(index, layer) for index, layer in enumerate(layers))
+        compute += self._linear_s(layers[-1].destination)
+        sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
+        received = [self._received(part.index, place) for place in range(len(self._epoch.layers))]
+        return RankPlan(
+            rank=part.index,
+            inner_rows=part.num_inner,
+            halo_slots=part.num_halo,
+            arcs_per_epoch=sum(self._arcs(layer) for layer in layers),
+            sent_bytes=sum(map(sum, sent)),
+            received_bytes=sum(map(sum, received)),
+            compute_s=compute,
+            exposed_s=self._exposed_s(layers, sent, received, compute),
+            memory_bytes=self._memory(layers),
+        )
+
+    def _sizes(self, part: Part, index: int) -> LayerSizes:
+        rows, boundary = self._bytes.rows[index], self._bytes.boundary(index)
+        first = int(self._manifest.part_offset[part.index])
+        mine = slice(first, first + part.num_inner)
+        destination = rows.destination[mine]
+        loops = int(destination.sum()) * int(self._config.self_loops)
+        return LayerSizes(
+            destination=int(destination.sum()),
+            source=int(rows.source[mine].sum()),
+            inner_arcs=int(np.diff(part.inner_indptr)[destination].sum()) + loops,
+            halo_arcs=int(np.diff(part.halo_indptr)[destination].sum()),
+            received=int(boundary[:, part.index].sum()),
+            sent=int(boundary[part.index].sum()),
+        )
+
+    def _arcs(self, layer: LayerSizes) -> int:
+        """Arcs that a sum goes over, those of drawn slots alone."""
+        return layer.inner_arcs + int(layer.halo_arcs * self._config.sampling_rate)
+
+    def _compute_s(self, index: int, layer: LayerSizes) -> float:
+        """Sums, products and elementwise passes of one graph layer, forward and backward."""
+        config, machine = self._config, self._machine
+        width_in, width_out = self._widths[index : index + 2]
+        width, multiplied = sent_width(config, self._widths, index)
+        input_layer = index == 0
+        fixed = input_layer and config.precompute
+        sums = 0 if fixed else 1 if input_layer and not multiplied else 2
+        attention = 3 if config.model == "gat" else 1
+        rows = layer.source if multiplied and config.model != "sage" else layer.destination
+        weights = 2 if config.model == "sage" else 1
+        products = 2 if input_layer else 3
+        passes = 2.5 * layer.destination * width_out + (layer.source * width_in if input_layer else 0)
+        return (
+            attention * sums * self._arcs(layer) * width * self._number / machine.sum_bytes_per_s
+            + 2 * products * weights * rows * width_in * width_out / machine.products_per_s
+            + passes * self._number / machine.pass_bytes_per_s
+        )
+
+    def _linear_s(self, rows: int) -> float:
+        config, first = self._config, self._config.layers - self._config.linear_layers
+        flops = sum(self._widths[k] * self._widths[k + 1] for k in range(first, config.layers))
+        return 6 * rows * flops / self._machine.products_per_s
+
+    def _received(self, rank: int, place: int) -> tuple[int, int]:
+        """Bytes of features and gradients that a rank receives in one layer; the mirror of what is sent."""
+        layer = self._epoch.layers[place]
+        feature_row = _per_row(layer.feature_bytes, layer.sent_rows)
+        gradient_row = _per_row(layer.gradient_bytes, layer.received_rows)
+        return round(layer.received_rows[rank] * feature_row), round(layer.sent_rows[rank] * gradient_row)
+
+    def _exposed_s(
+        self,
+        layers: Sequence[LayerSizes],
+        sent: Sequence[tuple[int, int]],
+        received: Sequence[tuple[int, int]],
+        compute: float,
+    ) -> float:
+        """Transfer that is not hidden: behind a layer's own work, or (pipeline) behind all computation."""
+        machine, exposed, total = self._machine, 0.0, 0.0
+        for place, layer in enumerate(self._epoch.layers):
+            hidden = self._hidden_s(layer.layer, layers[layer.layer], layer.width)
+            for out, back, hides in zip(sent[place], received[place], hidden, strict=True):
+                transfer = max(out, back) / machine.link_bytes_per_s + machine.latency_s
+                total += transfer
+                exposed += max(0.0, transfer - hides)
+        return max(0.0, total - compute) if self._config.pipeline else exposed
+
+    def _hidden_s(self, index: int, layer: LayerSizes, width: int) -> tuple[float, float]:
+        """What a layer computes while its rows fly, and while their gradients do: see nn/conv.py."""
+        machine, config = self._machine, self._config
+        width_in, width_out = self._widths[index : index + 2]
+        _, multiplied = sent_width(config, self._widths, index)
+        inner = layer.inner_arcs * width * self._number / machine.sum_bytes_per_s
+        product = 2 * layer.destination * width_in * width_out / machine.products_per_s
+        forward = 1 if config.model == "sage" else 0
+        backward = {"sage": 2, "gcn": 0, "gat": 0}[config.model] + int(
+            config.model != "gat" and not multiplied
+        )
+        return inner + forward * product, inner + backward * product
+
+    def _memory(self, layers: Sequence[LayerSizes]) -> dict[str, int]:
+        """The least that training must hold, by purpose, and room for two matrices that a pass makes."""
+        widths, process = self._widths, self._machine.base_bytes
+        largest = max(layer.source * max(widths[index : index + 2]) for index, layer in enumerate(layers))
+        least = least_bytes(
+            layers, widths, self._config, self._parameters, process, directed=self._manifest.directed
+        )
+        return least | {"passing": 2 * self._number * largest}
+
+
+def _per_row(nbytes: Sequence[int], rows: Sequence[int]) -> float:
+    return sum(nbytes) / max(1, sum(rows))

@@ -1,0 +1,1 @@
+"""What a run leaves behind: times, bytes, memory, and the files of its folder."""

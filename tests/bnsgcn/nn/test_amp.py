@@ -1,0 +1,119 @@
+"""--amp bf16: factors of products are bf16, everything that is kept, summed or reduced stays fp32."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.kernels import random_bits, select
+from bnsgcn.nn.products import Mask, Term, sum_of_products
+from partition.build import partition_graph
+from tests.bnsgcn.runs import largest_difference, record, run_on, trainer_of
+from tests.bnsgcn.small_graphs import PartsFolder
+from tests.multiprocess import run_ranks
+
+HALF_STEP = 2.0**-9
+"""Largest relative error of rounding to bf16 (8 significant bits)."""
+CONFIG = TrainConfig(layers=3, hidden=16, heads=2, dropout=0.3, lr=0.01)
+BF16 = dataclasses.replace(CONFIG, amp="bf16")
+
+
+def terms(rows: int, mask: bool, backend: str) -> list[Term]:
+    """Two products of different widths, with fp32 leaves."""
+    generator = torch.Generator().manual_seed(1)
+    made = []
+    for copy, width in enumerate((96, 33)):
+        x = torch.randn(rows, width, generator=generator).requires_grad_()
+        weight = torch.randn(24, width, generator=generator).requires_grad_()
+        key = random_bits.key(0, 1, copy, random_bits.Stream.DROPOUT)
+        node_ids = torch.arange(rows) * 7
+        drop = Mask(select(backend), node_ids, key, 0.4) if mask else None
+        made.append(Term(x, weight, drop))
+    return made
+
+
+def rounded(values: torch.Tensor) -> torch.Tensor:
+    """The nearest bf16 values, as doubles."""
+    return values.detach().to(torch.bfloat16).double()
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("mask", [False, True])
+def test_results_and_gradients_are_fp32_products_of_rounded_factors(mask: bool, backend: str) -> None:
+    rows = 12_000  # more than one piece
+    chosen = terms(rows, mask, backend)
+    bias = torch.randn(24, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    out = sum_of_products(chosen, bias, precision=torch.bfloat16)
+    g = torch.randn(rows, 24, generator=torch.Generator().manual_seed(3))
+    out.backward(g)
+    assert out.dtype == torch.float32
+    expected, size = bias.detach().double(), bias.detach().double().abs()
+    for term in chosen:
+        x = term.x.detach()
+        keep = torch.ones_like(x)
+        if term.mask is not None:
+            keep = term.mask.kernels.dropout(keep, term.mask.node_ids, term.mask.key, term.mask.p)
+            assert 0.3 < float((keep == 0).float().mean()) < 0.5
+        dropped = rounded(x * keep)
+        expected = expected + dropped @ rounded(term.weight).T
+        size = size + dropped.abs() @ rounded(term.weight).abs().T
+        grad_x = (rounded(g) @ rounded(term.weight)) * keep.double()
+        grad_w = rounded(g).T @ dropped
+        assert term.x.grad is not None
+        assert term.weight.grad is not None
+        assert term.x.grad.dtype == term.weight.grad.dtype == torch.float32
+        for found, wanted in ((term.x.grad, grad_x), (term.weight.grad, grad_w)):
+            assert float((found - wanted).norm() / wanted.norm()) < 2 * HALF_STEP
+    assert float(((out.detach() - expected).abs() / size).max()) < 2 * HALF_STEP
+    # Not fp32's result, and not one that lost more than rounding explains.
+    exact = sum_of_products(chosen, bias).detach()
+    error = float((out.detach() - exact).norm() / exact.norm())
+    assert 0.1 * HALF_STEP < error < 3 * HALF_STEP
+
+
+@pytest.mark.parametrize("model", ["gcn", "sage", "gat"])
+def test_a_run_differs_by_rounding_and_keeps_fp32(model: Any, parts_folder: PartsFolder) -> None:
+
+    folder = parts_folder("single", 1)
+    runs = {
+        amp: record(World.single(), folder, dataclasses.replace(CONFIG, model=model, amp=amp), steps=1)
+        for amp in ("none", "bf16")
+    }
+    for name, exact in runs["none"].gradients[0].items():
+        found = runs["bf16"].gradients[0][name]
+        assert found.dtype == runs["bf16"].weights[name].dtype == "float32"
+        assert abs(found - exact).max() < 0.05 * abs(exact).max(), name
+    assert 1e-6 < largest_difference(runs["bf16"], runs["none"]) < 0.2
+
+
+@pytest.mark.multi
+def test_workers_agree_and_the_seed_decides(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    several = run_on(parts_folder("single", 3), 3, BF16, tmp_path)  # asserts that ranks have the same bits
+    again = run_on(parts_folder("single", 3), 3, BF16, tmp_path)
+    assert several.digests == again.digests
+    alone = run_on(parts_folder("single", 1), 1, BF16, tmp_path)
+    exact = run_on(parts_folder("single", 1), 1, CONFIG, tmp_path)
+    assert abs(several.losses[0] - alone.losses[0]) < 0.01
+    assert max(abs(a - b) for a, b in zip(several.losses, exact.losses, strict=True)) < 0.05
+
+
+def score_of(world: World, folder: Path, config: TrainConfig) -> float:
+    return float(trainer_of(world, folder, config).fit()["test_score"])
+
+
+@pytest.mark.multi
+def test_the_score_is_that_of_fp32(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    partition_graph("synthetic:nodes=4000,degree=12,features=32,classes=8,seed=2", parts=2, out=folder)
+    found = {}
+    for amp in ("none", "bf16"):
+        config = dataclasses.replace(CONFIG, amp=amp, epochs=60, eval_every=10)
+        found[amp] = run_ranks(score_of, 2, tmp_path, folder, config)[0]
+    assert found["none"] > 0.8  # of 8 classes
+    assert found["bf16"] == pytest.approx(found["none"], abs=0.02)

@@ -1,0 +1,105 @@
+"""The planner: bytes exactly (law 6 has the rest), memory about right, and a choice that follows the link."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.plan.bytes import RunBytes
+from bnsgcn.plan.choose import Choice, choose, grid
+from bnsgcn.plan.costs import STEADY_EPOCH, plan
+from bnsgcn.plan.machine import Machine
+from partition.build import partition_graph
+from partition.store import open_part
+from tests.bnsgcn.runs import trainer_of
+from tests.multiprocess import run_ranks
+
+CONFIG = TrainConfig(layers=3, hidden=64)
+FAST = Machine(
+    sum_bytes_per_s=1e10, products_per_s=5e10, pass_bytes_per_s=2e9, link_bytes_per_s=1e12, latency_s=0
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan") / "parts"
+    partition_graph("synthetic:nodes=20000,degree=12,features=32,classes=8,seed=2", parts=2, out=folder)
+    return folder
+
+
+def test_bytes_are_those_of_a_steady_epoch(folder: Path) -> None:
+    config = dataclasses.replace(CONFIG, sampling_rate=0.1, pipeline=True)
+    made = plan(folder, config, FAST)
+    sent = RunBytes([open_part(folder, part) for part in range(2)], config).epoch(STEADY_EPOCH)
+    assert made.sent == sent
+    assert [rank.sent_bytes for rank in made.ranks] == [sum(each) for each in sent.per_rank()]
+    assert sum(rank.received_bytes for rank in made.ranks) == sent.sent_bytes > 0
+
+
+def test_a_plan_is_json(folder: Path) -> None:
+    written = json.loads(json.dumps(plan(folder, CONFIG, FAST).to_json()))
+    assert written["parts"] == len(written["per_rank"]) == 2
+    assert written["peak_bytes"] == max(rank["peak_bytes"] for rank in written["per_rank"])
+    assert written["sent_bytes_per_epoch"] == sum(rank["sent_bytes"] for rank in written["per_rank"])
+    assert written["epoch_s"] > 0
+
+
+def test_time_follows_the_machine_and_the_work(folder: Path) -> None:
+    twice = dataclasses.replace(
+        FAST, sum_bytes_per_s=2e10, products_per_s=1e11, pass_bytes_per_s=4e9, link_bytes_per_s=2e12
+    )
+    base = plan(folder, CONFIG, FAST).epoch_s
+    assert plan(folder, CONFIG, twice).epoch_s == pytest.approx(base / 2)
+    for less in ({"precompute": True}, {"inductive": True}, {"hidden": 32}):
+        assert plan(folder, dataclasses.replace(CONFIG, **less), FAST).epoch_s < base  # type: ignore[arg-type]
+    for more in ({"prune": False}, {"layers": 4}, {"dtype": "float64"}):
+        assert plan(folder, dataclasses.replace(CONFIG, **more), FAST).epoch_s > base  # type: ignore[arg-type]
+
+
+def test_the_choice_follows_the_link_and_the_memory(folder: Path) -> None:
+    def chosen(link_bytes_per_s: float) -> Choice:
+        return choose(grid(folder, CONFIG, dataclasses.replace(FAST, link_bytes_per_s=link_bytes_per_s)))
+
+    fast, middling, slow, slowest = (chosen(link) for link in (1e12, 6e7, 3e7, 3e5))
+    assert fast.plan.config == CONFIG
+    assert fast.reason.startswith("exact")
+    assert middling.reason.startswith("--wire-dtype bf16: 1.")
+    assert slow.plan.config.pipeline
+    assert slow.plan.config.sampling_rate == 1
+    assert slowest.plan.config.sampling_rate == 0.01
+    with pytest.raises(ValueError, match="partition into more than 2 parts"):
+        choose(grid(folder, CONFIG, FAST), memory_bytes=10**6)
+
+
+def test_a_measured_machine_has_rates_of_this_century() -> None:
+    measured = Machine.measure(CONFIG, link_bytes_per_s=125e6)
+    assert 1e7 < measured.sum_bytes_per_s < 1e13
+    assert 1e7 < measured.products_per_s < 1e15
+    assert 1e6 < measured.pass_bytes_per_s < 1e13
+    assert measured.link_bytes_per_s == 125e6
+    assert 50 << 20 < measured.base_bytes < 4 << 30
+
+
+def peak_memory(world: World, folder: Path, config: TrainConfig) -> tuple[int, int]:
+    """(peak of a worker that trains and evaluates, its libraries alone)."""
+    base = Machine.measure(config).base_bytes
+    trainer = trainer_of(world, folder, config)
+    for _ in range(3):
+        measured = trainer.train_epoch()
+    trainer.evaluate()
+    measured = trainer.train_epoch()
+    return int(measured["memory/peak_rss_bytes"]), base
+
+
+@pytest.mark.multi
+def test_memory_is_about_what_a_worker_takes(folder: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, hidden=256)
+    for real, base in run_ranks(peak_memory, 2, tmp_path, folder, config, timeout_s=120, fresh=True):
+        machine = dataclasses.replace(FAST, base_bytes=base)
+        predicted = plan(folder, config, machine).peak_bytes
+        assert 0.7 * real < predicted < 1.5 * real
