@@ -9,12 +9,14 @@ import pytest
 from bnsgcn.config import TrainConfig
 from launch.local import WorkerFailure, _explained
 from launch.outcome import Outcome, outcome_of, read_outcomes
+from partition.errors import UserError
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (ValueError("2 parts but\n 3 workers"), "mistake", "2 parts but 3 workers"),
+        (UserError("2 parts but\n 3 workers"), "mistake", "2 parts but 3 workers"),
+        (ValueError("not of ours"), "failure", "ValueError: not of ours"),
         (
             RuntimeError("[gloo/pair.cc:1] Connection closed by peer [127.0.0.1]:1"),
             "consequence",

@@ -19,6 +19,7 @@ from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.train.checkpoint import Checkpoints
 from launch.cli import guarded
 from launch.local import Stopped, WorkerFailure
+from partition.errors import UserError
 from tests.launch.scene import NODES, Command, write_graph
 
 SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0", "--eval-every", "5")
@@ -88,7 +89,7 @@ def test_what_ends_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
         return guarded(call), capsys.readouterr().err
 
-    assert ending(ValueError("a\n  b")) == (2, "bnsgcn: error: a b\n")
+    assert ending(UserError("a\n  b")) == (2, "bnsgcn: error: a b\n")
     assert ending(WorkerFailure("rank 1 failed: x")) == (1, "bnsgcn: error: rank 1 failed: x\n")
     assert ending(Stopped(signal.SIGTERM))[0] == 143
     assert ending(KeyboardInterrupt()) == (130, "bnsgcn: error: stopped by SIGINT\n")

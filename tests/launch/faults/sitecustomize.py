@@ -15,6 +15,7 @@ if fault and os.environ.get("RANK") and os.environ.get("TORCHELASTIC_RESTART_COU
         import time
 
         from bnsgcn.train.trainer import Trainer
+        from partition.errors import UserError
 
         real = Trainer.train_epoch
 
@@ -23,7 +24,7 @@ if fault and os.environ.get("RANK") and os.environ.get("TORCHELASTIC_RESTART_COU
                 if how == "raise":
                     raise ArithmeticError("seven is not eight")
                 if how == "mistake":
-                    raise ValueError("--seven is 7, must be 8")
+                    raise UserError("--seven is 7, must be 8")
                 if how == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
                 if how == "exit":
