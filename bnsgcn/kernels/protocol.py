@@ -1,7 +1,7 @@
 """What every kernel backend offers: plain functions of tensors, no autograd and no state that a caller sees.
 
 autograd.py builds differentiable operations from these. Every backend gives the same random bits
-(random_bits.py) and, up to rounding, the same sums; each backend's result is bitwise the same for every repeat.
+(random_bits.py) and, up to rounding, the same sums; a backend's result is bitwise the same every time.
 
 Shapes:
     R rows of a block   C its columns   N rows   F features   S rows listed by an index
