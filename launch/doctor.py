@@ -17,7 +17,6 @@ PACKAGES = (
     "numpy",
     "scipy",
     "pymetis",
-    "torchmetrics",
     "dgl",
     "ogb",
     "torch_geometric",

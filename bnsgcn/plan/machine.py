@@ -14,8 +14,6 @@ from bnsgcn.kernels import Block, Csr, random_bits, select
 from bnsgcn.record.rss import peak_rss_bytes
 
 _ROWS, _DEGREE, _NEAR, _REPEATS = 8192, 24, 2048, 5
-_LATE_LIBRARIES_BYTES = 100 << 20
-"""What the first evaluation loads."""
 LOOPBACK_BYTES_PER_S = 2e9
 """What gloo moves between two processes of one machine."""
 
@@ -43,7 +41,7 @@ class Machine:
 
         The link is not measured: name its rate.
         """
-        base_bytes = peak_rss_bytes() + _LATE_LIBRARIES_BYTES
+        base_bytes = peak_rss_bytes()
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         kernels = select(config.kernel, "cpu", dtype)
         x = torch.ones(_ROWS, config.hidden, dtype=dtype)
