@@ -17,7 +17,7 @@ import pytest
 
 from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.train.checkpoint import Checkpoints
-from launch.cli import guarded
+from launch.ending import guarded
 from launch.local import Stopped, WorkerFailure
 from partition.errors import UserError
 from tests.launch.scene import NODES, Command, write_graph

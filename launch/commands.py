@@ -1,0 +1,175 @@
+"""What each command does. Torch is imported by those that need it alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Plan, Predict, Train
+from launch.parse import Mistake
+from partition.errors import UserError
+
+
+def do(command: Command) -> int:
+    """Do what `command` says."""
+    if isinstance(command, Partition):
+        return _partition(command)
+    if isinstance(command, Inspect):
+        return _inspect(command)
+    if isinstance(command, Plan):
+        return _plan(command)
+    if isinstance(command, Train):
+        return train(command)
+    if isinstance(command, Evaluate):
+        return _evaluate(command)
+    if isinstance(command, Predict):
+        return _predict(command)
+    assert isinstance(command, Doctor)
+    from launch.doctor import examine
+
+    return examine()
+
+
+def _partition(command: Partition) -> int:
+    from launch.tables import show_quality
+    from partition.assign import Recipe
+    from partition.build import build_parts
+    from partition.quality import inspect_parts
+
+    recipe = Recipe(
+        parts=command.parts,
+        method=command.method,
+        objective=command.objective,
+        seed=command.seed,
+        refine=command.refine,
+        starts=command.starts,
+    )
+    build_parts(command.source, recipe, out=command.out, progress=_line)
+    show_quality(inspect_parts(command.out))
+    return 0
+
+
+def _inspect(command: Inspect) -> int:
+    from launch.tables import show_quality
+    from partition.quality import inspect_parts
+
+    quality = inspect_parts(command.folder)
+    if command.plot is not None:
+        from partition.plot import plot_quality
+
+        plot_quality(quality, command.plot)
+    if command.json:
+        print(json.dumps(quality.to_json()))
+    else:
+        show_quality(quality, layers=command.layers, hidden=command.hidden)
+    return 0
+
+
+def _plan(command: Plan) -> int:
+    import torch
+
+    from bnsgcn.plan.choose import choose, grid
+    from bnsgcn.plan.costs import plans
+    from bnsgcn.plan.machine import Machine
+    from launch.local import core_count
+    from launch.tables import show_grid, show_plan
+    from partition.store import read_manifest
+
+    if not command.link_gbit_s > 0:
+        raise Mistake(f"--link-gbit-s is {command.link_gbit_s:g}, must be above 0; 16 is loopback")
+    workers = read_manifest(command.folder).parts
+    torch.set_num_threads(command.options.threads or max(1, core_count() // workers))
+    machine = Machine.measure(command.options, link_bytes_per_s=command.link_gbit_s * 1e9 / 8)
+    limit = None if command.memory_gb is None else int(command.memory_gb * 1e9)
+    if command.grid:
+        found = grid(command.folder, command.options, machine)
+    else:
+        found = plans(command.folder, [command.options], machine)
+    choice = choose(found, limit)
+    if command.json:
+        chosen = {"choice": choice.plan.config.to_json(), "reason": choice.reason}
+        print(json.dumps({"plans": [plan.to_json() for plan in found]} | (chosen if command.grid else {})))
+    elif command.grid:
+        show_grid(found, choice)
+    else:
+        show_plan(found[0])
+    return 0
+
+
+def train(command: Train) -> int:
+    """Inside torchrun be a worker; elsewhere start one worker a part and wait for them."""
+    from launch.local import run_local
+    from launch.parts import parts_folder
+    from launch.worker import Job
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from launch.torchrun import be_worker
+
+        return be_worker(command)
+    begin = time.monotonic()
+    from bnsgcn.record.run_folder import RunFolder
+    from partition.store import read_manifest
+
+    if command.parts is not None and command.parts < 1:
+        raise Mistake(f"--parts is {command.parts}, must be at least 1")
+    parts_dir = parts_folder(command, _line)
+    manifest = read_manifest(parts_dir)
+    RunFolder(command.run_dir).check(command.options, manifest)
+    arguments = {
+        "parts_dir": str(parts_dir),
+        "run_dir": str(command.run_dir),
+        "config": command.options.to_json(),
+    }
+    job = Job(task="train", workers=manifest.parts, threads=command.options.threads, arguments=arguments)
+    _line(f"starting {manifest.parts} worker{'s' if manifest.parts != 1 else ''}")
+    run_local(job, run_dir=command.run_dir)
+    print(f"  took        {time.monotonic() - begin:.1f} s in all")
+    return 0
+
+
+def _evaluate(command: Evaluate) -> int:
+    scores = _on_run(command.run, "evaluate", {"run_dir": str(command.run)})
+    if command.json:
+        print(
+            json.dumps({"metric": scores["metric"], "val_score": scores["val"], "test_score": scores["test"]})
+        )
+    else:
+        metric = str(scores["metric"]).replace("_", " ")
+        print(f"test {metric} {scores['test']:.4f}   (validation {scores['val']:.4f})")
+    return 0
+
+
+def _predict(command: Predict) -> int:
+    if command.out.exists():
+        raise Mistake(f"--out {command.out} exists already; name a new file")
+    if command.out.suffix != ".npy":
+        raise Mistake(f"--out {command.out} does not end in .npy; name it {command.out.with_suffix('.npy')}")
+    if not command.out.resolve().parent.is_dir():
+        raise Mistake(f"--out {command.out}: there is no folder {command.out.parent}; make it first")
+    rows, columns = _on_run(command.run, "predict", {"run_dir": str(command.run), "out": str(command.out)})
+    print(f"wrote {command.out}: float32 logits of {rows:,} nodes, {columns} classes")
+    return 0
+
+
+def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
+    """Rank 0's result of a task on a run's parts."""
+    from bnsgcn.record.run_folder import RunFolder
+    from launch.local import run_local
+    from launch.worker import Job
+    from partition.store import read_manifest
+
+    facts = RunFolder(run).open()
+    if read_manifest(facts.parts_dir).digest != facts.digest:
+        raise UserError(
+            f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
+            f"partition again as then, or train again"
+        )
+    job = Job(task=task, workers=facts.parts, threads=facts.config.threads, arguments=arguments)
+    return run_local(job)[0]
+
+
+def _line(text: str) -> None:
+    print(text, flush=True)
