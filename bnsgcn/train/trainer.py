@@ -155,10 +155,10 @@ class Trainer:
             last = progress.epoch == config.epochs
             scores = None
             if last or (config.eval_every and progress.epoch % config.eval_every == 0):
-                scores = self._evaluate_and_keep()
-            elif config.checkpoint_every and progress.epoch % config.checkpoint_every == 0:
-                self.save()
-            self._log(metrics, scores)
+                scores = self._evaluate_and_note()
+            self._log(metrics, scores)  # before the epoch is sealed: what a checkpoint holds has its line
+            if self._save_is_due(evaluated=scores is not None):
+                self.save(best=progress.best_epoch == progress.epoch - 1)
             if config.patience and progress.worse_evaluations >= config.patience:
                 break
         self.training.drain()
@@ -255,20 +255,23 @@ class Trainer:
         self.training.drain()
         return evaluate(self.model, self.evaluation, self.part, self.metric)
 
-    def _evaluate_and_keep(self) -> Scores:
+    def _evaluate_and_note(self) -> Scores:
         scores, progress = self.evaluate(), self.progress
-        better = scores.val > progress.best_val or progress.best_epoch < 0
-        if better:
+        if scores.val > progress.best_val or progress.best_epoch < 0:
             progress.best_val, progress.best_test = scores.val, scores.test
             progress.best_epoch, progress.worse_evaluations = progress.epoch - 1, 0
             if self._checkpoints is None:
                 self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         else:
             progress.worse_evaluations += 1
-        every = self.config.checkpoint_every
-        if better or not every or progress.epoch % every == 0 or progress.epoch == self.config.epochs:
-            self.save(best=better)
         return scores
+
+    def _save_is_due(self, *, evaluated: bool) -> bool:
+        """The best, the last, and every so many epochs or with every evaluation."""
+        epoch, every = self.progress.epoch, self.config.checkpoint_every
+        if epoch == self.config.epochs or self.progress.best_epoch == epoch - 1:
+            return True
+        return epoch % every == 0 if every else evaluated
 
     def save(self, *, best: bool = False) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""

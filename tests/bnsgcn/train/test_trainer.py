@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,37 @@ def test_a_run_folder_holds_a_line_an_epoch(parts_folder: PartsFolder, tmp_path:
     assert [line["epoch"] for line in lines] == list(range(12))
     assert lines[-1]["loss"] == summary["final_loss"]
     assert lines[-1]["val_score"] <= summary["val_score"]
+
+
+class Killed(BaseException):
+    """Stands for a signal that nobody sees coming."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("stop", [4, 6, 8])
+def test_killed_around_a_checkpoint_leaves_a_line_an_epoch(
+    stop: int, moment: str, parts_folder: PartsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line comes before the checkpoint that seals its epoch, and goes when that does not come."""
+    folder, run = parts_folder("single", 1), RunFolder(tmp_path)
+    real = Checkpoints.save
+
+    def dying(self: Checkpoints, epoch: int, *args: Any, **options: Any) -> Path:
+        if epoch == stop and moment == "before":
+            raise Killed
+        path = real(self, epoch, *args, **options)
+        if epoch == stop:
+            raise Killed
+        return path
+
+    def fit(config: TrainConfig) -> None:
+        alone(folder, config, run=run, checkpoints=Checkpoints(tmp_path, 0, 1, lambda: None)).fit()
+
+    monkeypatch.setattr(Checkpoints, "save", dying)
+    with pytest.raises(Killed):
+        fit(CONFIG)
+    monkeypatch.undo()
+    fit(dataclasses.replace(CONFIG, resume=True))
+    for name in ("metrics.jsonl", "rank_0.jsonl"):
+        lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == list(range(12)), name
