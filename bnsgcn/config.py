@@ -20,6 +20,9 @@ BackendName = Literal["gloo", "nccl", "auto"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 KernelName = Literal["auto", "compiled", "dgl", "torch"]
 
+PRUNE_BELOW = 0.9
+"""A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -156,6 +159,11 @@ class TrainConfig:
             raise UserError(
                 "--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none"
             )
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of one number of weights and activations."""
+        return 8 if self.dtype == "float64" else 4
 
     def to_json(self) -> dict[str, Any]:
         """Field values, ready for json.dump."""

@@ -34,6 +34,8 @@ def do(command: Command) -> int:
 
 
 def _partition(command: Partition) -> int:
+    from bnsgcn.config import TrainConfig
+    from bnsgcn.plan.memory import peak_bytes
     from launch.tables import show_quality
     from partition.assign import Recipe
     from partition.build import build_parts
@@ -48,11 +50,13 @@ def _partition(command: Partition) -> int:
         starts=command.starts,
     )
     build_parts(command.source, recipe, out=command.out, progress=_line)
-    show_quality(inspect_parts(command.out))
+    show_quality(inspect_parts(command.out), peak_bytes(command.out, TrainConfig()))
     return 0
 
 
 def _inspect(command: Inspect) -> int:
+    from bnsgcn.config import TrainConfig
+    from bnsgcn.plan.memory import peak_bytes
     from launch.tables import show_quality
     from partition.quality import inspect_parts
 
@@ -64,7 +68,8 @@ def _inspect(command: Inspect) -> int:
     if command.json:
         print(json.dumps(quality.to_json()))
     else:
-        show_quality(quality, layers=command.layers, hidden=command.hidden)
+        model = TrainConfig(layers=command.layers, hidden=command.hidden)
+        show_quality(quality, peak_bytes(command.folder, model))
     return 0
 
 

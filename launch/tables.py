@@ -27,12 +27,9 @@ COLUMNS = {
 BALANCED = ("inner_nodes", "inner_arcs", "halo_arcs", "recv_rows", "send_rows", "train_nodes")
 
 
-def show_quality(
-    quality: Quality, console: Console | None = None, *, layers: int = 3, hidden: int = 128
-) -> None:
-    """Print the table; standard output if no console is given. Memory is that of a model of this size."""
+def show_quality(quality: Quality, memory: Sequence[int], console: Console | None = None) -> None:
+    """Print the table, `memory` [P] of each part's worker in it; standard output if no console is given."""
     table = _table("part", *COLUMNS, "feature\nbytes", "worker\nmemory")
-    memory = quality.worker_bytes(layers=layers, hidden=hidden)
     for part in quality.worst_first():
         counts = [short(getattr(part, field)) for field in COLUMNS.values()]
         table.add_row(str(part.part), *counts, size(part.feature_bytes), size(memory[part.part]))

@@ -7,7 +7,6 @@ Shapes:
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +47,6 @@ class PartQuality:
     components: int
     """Connected components of the inner arcs."""
 
-    def worker_bytes(self, *, layers: int, hidden: int, features: int, classes: int) -> int:
-        """Rough memory of the worker that trains this part in float32, without the libraries themselves.
-
-        The part itself (features, both blocks and their transposes), and per layer what backward needs: the
-        layer's input, its aggregate and its normalised output for the inner rows, the halo rows as received
-        and their gradient; weights, gradients and both Adam moments.
-        """
-        widths = [features, *([hidden] * (layers - 1)), classes]
-        blocks = 2 * (4 * self.arcs + 16 * self.inner_nodes) + 8 * self.halo_slots
-        held = sum(self.inner_nodes * (into + 2 * out) for into, out in itertools.pairwise(widths))
-        travelling = sum(2 * self.halo_slots * into + self.boundary_rows * into for into in widths[1:-1])
-        weights = sum(8 * into * out for into, out in itertools.pairwise(widths))
-        return self.feature_bytes + blocks + 4 * (held + travelling + weights)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quality:
@@ -94,11 +79,6 @@ class Quality:
         plain["per_part"] = [dataclasses.asdict(part) for part in self.per_part]
         plain["volume"] = self.volume.tolist()
         return plain
-
-    def worker_bytes(self, *, layers: int = 3, hidden: int = 128) -> list[int]:
-        """Rough memory of each part's worker for a model of that size, [P]; see PartQuality.worker_bytes."""
-        sizes = {"features": self.num_features, "classes": self.num_classes}
-        return [part.worker_bytes(layers=layers, hidden=hidden, **sizes) for part in self.per_part]
 
     def worst_first(self) -> list[PartQuality]:
         """Parts by their largest load relative to the mean: the one that others wait for comes first."""

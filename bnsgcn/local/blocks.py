@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bnsgcn.config import PRUNE_BELOW
 from bnsgcn.dist import World
 from bnsgcn.kernels import Block, Csr, Kernels
 from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, plan_halo, to_owners
 from partition.graph import TRAIN
 from partition.store import Part
-
-PRUNE_BELOW = 0.9
-"""A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ share of rows above which nothing is pruned.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,9 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnsgcn.config import TrainConfig, WireDtype
+from bnsgcn.config import PRUNE_BELOW, TrainConfig, WireDtype
 from bnsgcn.exchange import sampling
-from bnsgcn.local.blocks import PRUNE_BELOW
 from partition.graph import TRAIN
 from partition.store import Manifest, Part
 
@@ -103,8 +103,8 @@ def sent_width(config: TrainConfig, widths: Sequence[int], layer: int) -> tuple[
 
 def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
     """Bytes of a row on the wire; int8 carries a float32 scale."""
-    computed = 8 if config.dtype == "float64" else 4
-    return {"fp32": computed * width, "bf16": 2 * width, "fp16": 2 * width, "int8": width + 4}[dtype]
+    computed = config.number_bytes * width
+    return {"fp32": computed, "bf16": 2 * width, "fp16": 2 * width, "int8": width + 4}[dtype]
 
 
 class RunBytes:
@@ -118,6 +118,7 @@ class RunBytes:
         self._parts, self._config = parts, config
         self._manifest = parts[0].manifest
         self._offset = self._manifest.part_offset
+        self._widths = layer_widths(self._manifest, config)
         self.rows: list[LayerRows] = self._pruned() if known is None else known.rows
         depth = config.layers - config.linear_layers
         self.exchanging = range(1 if config.precompute else 0, depth) if len(parts) > 1 else range(0)
@@ -129,17 +130,27 @@ class RunBytes:
 
     def epoch(self, epoch: int) -> EpochBytes:
         """What is sent in epoch `epoch` of training, evaluations left out."""
-        layers = tuple(self._layer(layer, epoch) for layer in self.exchanging)
-        return EpochBytes(epoch=epoch, layers=layers)
+        known: dict[tuple[object, ...], LayerBytes] = {}
+        return EpochBytes(
+            epoch=epoch, layers=tuple(self._layer(layer, epoch, known) for layer in self.exchanging)
+        )
 
     def boundary(self, layer: int) -> IntArray:
         """Rows that each owner has for each reader when none is left out, [P owners, P readers]."""
         slots = self.rows[layer].slots
         return np.stack([self._per_owner(part, slots[part.index]) for part in self._parts], axis=1)
 
-    def _layer(self, layer: int, epoch: int) -> LayerBytes:
-        config, widths = self._config, layer_widths(self._manifest, self._config)
-        width, multiplied = sent_width(config, widths, layer)
+    def _layer(self, layer: int, epoch: int, known: dict[tuple[object, ...], LayerBytes]) -> LayerBytes:
+        """What one layer sends; `known` has what layers of the same rows and width send."""
+        config = self._config
+        width, multiplied = sent_width(config, self._widths, layer)
+        key = (id(self.rows[layer]), width, multiplied, layer == 0, config.draw_per_layer and layer)
+        if key not in known:
+            known[key] = self._sent(layer, epoch, width, multiplied)
+        return dataclasses.replace(known[key], layer=layer)
+
+    def _sent(self, layer: int, epoch: int, width: int, multiplied: bool) -> LayerBytes:
+        config = self._config
         features = self._moved(layer, epoch)
         gradients = self._moved(layer, epoch - 1 if config.pipeline and epoch > 0 else epoch)
         if layer == 0 and not multiplied:
@@ -195,17 +206,21 @@ class RunBytes:
     # ---- which rows are needed ----
 
     def _pruned(self) -> list[LayerRows]:
-        config, view = self._config, self._view()
+        config, view = self._config, self.view
         prune = config.prune and not (config.norm == "batch" and config.layers > 1)
         wanted = np.concatenate([_labelled_for_training(part) for part in self._parts])
         found: list[LayerRows] = []
         for _ in range(config.layers - config.linear_layers):
             destination = self._rounded(wanted, view) if prune else view
-            found.append(self._layer_rows(destination, view, prune=prune))
+            if found and np.array_equal(destination, found[-1].destination):
+                found.append(found[-1])  # the layers below need what this one needs
+            else:
+                found.append(self._layer_rows(destination, view, prune=prune))
             wanted = found[-1].source
         return found[::-1]
 
-    def _view(self) -> BoolArray:
+    @functools.cached_property
+    def view(self) -> BoolArray:
         """The nodes that training sees, [N]."""
         split = np.concatenate([part.split for part in self._parts])
         return split == TRAIN if self._config.inductive else np.ones(split.size, bool)
@@ -262,7 +277,7 @@ class RunBytes:
 
     def _degrees(self) -> tuple[IntArray, IntArray]:
         """(in-degree, out-degree) [N] in the training view, self loops included."""
-        view = self._view()
+        view = self.view
         in_degree, out_degree = (view * int(self._config.self_loops) for _ in range(2))
         for rows, columns in self._arcs():
             kept = view[rows] & view[columns]

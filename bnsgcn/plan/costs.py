@@ -1,7 +1,7 @@
 """What a run will cost, before it is run: memory, bytes and epoch time of every worker.
 
 Bytes are exact (bytes.py). Memory and time are estimates from a sum over layers; the formulas are in
-`_compute_s`, `_exposed_s` and `_memory`. One process, parts memory-mapped; nothing is trained.
+`_compute_s`, `_exposed_s` and memory.py. One process, parts memory-mapped; nothing is trained.
 
     D destination rows   C source rows   W columns that travel and are summed
 """
@@ -13,13 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bnsgcn.config import TrainConfig
-from bnsgcn.nn.models import build_model
 from bnsgcn.plan.bytes import EpochBytes, RunBytes, layer_widths, sent_width
 from bnsgcn.plan.machine import Machine
-from bnsgcn.plan.memory import LayerSizes, least_bytes
+from bnsgcn.plan.memory import LayerSizes, PlannedSizes, parameter_count, worker_bytes
 from partition.store import Part, open_part, read_manifest
 
 STEADY_EPOCH = 2
@@ -39,7 +36,7 @@ class RankPlan:
     compute_s: float
     exposed_s: float
     memory_bytes: dict[str, int]
-    """By what it is for; see `_memory`."""
+    """By what it is for; see memory.py."""
 
     @property
     def peak_bytes(self) -> int:
@@ -121,9 +118,9 @@ class _Costs:
         self._manifest, self._bytes = parts[0].manifest, sent
         self._epoch = sent.epoch(STEADY_EPOCH)
         self._widths = layer_widths(self._manifest, config)
-        self._number = 8 if config.dtype == "float64" else 4
-        model = build_model(self._manifest, config)
-        self._parameters = sum(parameter.numel() for parameter in model.parameters())
+        self._number = config.number_bytes
+        self._sizes = PlannedSizes(parts, config, sent)
+        self._parameters = parameter_count(config, self._widths)
 
     def plan(self) -> Plan:
         parts, machine = len(self._parts), self._machine
@@ -140,7 +137,7 @@ class _Costs:
         )
 
     def _rank(self, part: Part) -> RankPlan:
-        layers = [self._sizes(part, index) for index in range(len(self._bytes.rows))]
+        layers = self._sizes.on(part)
         compute = sum(self._compute_s(index, layer) for index, layer in enumerate(layers))
         compute += self._linear_s(layers[-1].destination)
         sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
@@ -154,22 +151,7 @@ class _Costs:
             received_bytes=sum(map(sum, received)),
             compute_s=compute,
             exposed_s=self._exposed_s(layers, sent, received, compute),
-            memory_bytes=self._memory(layers),
-        )
-
-    def _sizes(self, part: Part, index: int) -> LayerSizes:
-        rows, boundary = self._bytes.rows[index], self._bytes.boundary(index)
-        first = int(self._manifest.part_offset[part.index])
-        mine = slice(first, first + part.num_inner)
-        destination = rows.destination[mine]
-        loops = int(destination.sum()) * int(self._config.self_loops)
-        return LayerSizes(
-            destination=int(destination.sum()),
-            source=int(rows.source[mine].sum()),
-            inner_arcs=int(np.diff(part.inner_indptr)[destination].sum()) + loops,
-            halo_arcs=int(np.diff(part.halo_indptr)[destination].sum()),
-            received=int(boundary[:, part.index].sum()),
-            sent=int(boundary[part.index].sum()),
+            memory_bytes=worker_bytes(layers, part, self._config, self._machine.base_bytes),
         )
 
     def _arcs(self, layer: LayerSizes) -> int:
@@ -236,15 +218,6 @@ class _Costs:
             config.model != "gat" and not multiplied
         )
         return inner + forward * product, inner + backward * product
-
-    def _memory(self, layers: Sequence[LayerSizes]) -> dict[str, int]:
-        """The least that training must hold, by purpose, and room for two matrices that a pass makes."""
-        widths, process = self._widths, self._machine.base_bytes
-        largest = max(layer.source * max(widths[index : index + 2]) for index, layer in enumerate(layers))
-        least = least_bytes(
-            layers, widths, self._config, self._parameters, process, directed=self._manifest.directed
-        )
-        return least | {"passing": 2 * self._number * largest}
 
 
 def _per_row(nbytes: Sequence[int], rows: Sequence[int]) -> float:

@@ -11,6 +11,7 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.kernels import Block, Csr, random_bits, select
+from bnsgcn.plan.memory import PROCESS_BYTES
 from bnsgcn.record.rss import peak_rss_bytes
 
 _ROWS, _DEGREE, _NEAR, _REPEATS = 8192, 24, 2048, 5
@@ -32,7 +33,7 @@ class Machine:
     """Of one worker, each way."""
     latency_s: float = 2e-4
     """Of one collective."""
-    base_bytes: int = 360 << 20
+    base_bytes: int = PROCESS_BYTES
     """A worker's memory for the interpreter and its libraries, without any graph."""
 
     @classmethod

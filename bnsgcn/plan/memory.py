@@ -1,4 +1,4 @@
-"""The least memory that a worker's epoch needs, from its sizes alone; what it took is held against it.
+"""The least memory that a worker's epoch needs, from its sizes alone; one formula for all who ask.
 
 Counted is what must be there at once in the worst moment of backward when every matrix is kept one time,
 nothing but masks and normalised rows is computed twice, and no pass needs room of its own:
@@ -12,6 +12,8 @@ nothing but masks and normalised rows is computed twice, and no pass needs room 
     | exchange    | rows of one layer on their way; of all layers, both ways, where they wait       |
     | weights     | weights, gradients and the optimiser's two moments                              |
 
+A plan adds `passing`, room for two matrices that a pass makes. Nothing here imports torch.
+
     D destination rows   C source rows   R halo rows   S rows sent   W columns
 """
 
@@ -19,11 +21,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import sent_width
-from bnsgcn.train.hop_sets import HopSet
+from bnsgcn.plan.bytes import RunBytes, layer_widths, sent_width
+from partition.store import Part, open_part, read_manifest
 
+if TYPE_CHECKING:
+    from bnsgcn.train.hop_sets import HopSet
+
+PROCESS_BYTES = 270 << 20
+"""A worker's memory for the interpreter and its libraries, where it is not measured."""
 _ID_BYTES = 4
 
 
@@ -54,6 +66,91 @@ def sizes_of(hops: HopSet) -> list[LayerSizes]:
     ]
 
 
+class PlannedSizes:
+    """The sizes of every layer of every part, from the parts on disk."""
+
+    def __init__(self, parts: Sequence[Part], config: TrainConfig, sent: RunBytes) -> None:
+        self._parts, self._config, self._sent = parts, config, sent
+        self._known: dict[tuple[int, int], LayerSizes] = {}
+
+    def on(self, part: Part) -> list[LayerSizes]:
+        """The graph layers of one part, lowest first."""
+        return [self._layer(part, layer) for layer in range(len(self._sent.rows))]
+
+    def _layer(self, part: Part, layer: int) -> LayerSizes:
+        key = (part.index, id(self._sent.rows[layer]))
+        if key not in self._known:
+            self._known[key] = self._measured(part, layer)
+        return self._known[key]
+
+    def _measured(self, part: Part, layer: int) -> LayerSizes:
+        rows, boundary = self._sent.rows[layer], self._sent.boundary(layer)
+        first = int(part.manifest.part_offset[part.index])
+        mine = slice(first, first + part.num_inner)
+        destination = rows.destination[mine]
+        count = int(destination.sum())
+        return LayerSizes(
+            destination=count,
+            source=int(rows.source[mine].sum()),
+            inner_arcs=int(np.diff(part.inner_indptr)[destination].sum())
+            + count * int(self._config.self_loops),
+            halo_arcs=int(np.diff(part.halo_indptr)[destination].sum()),
+            received=int(boundary[:, part.index].sum()),
+            sent=int(boundary[part.index].sum()),
+        )
+
+    def _arcs(self, part: Part, *, inner: bool) -> npt.NDArray[np.int64]:
+        """Arcs of every row of a block from the nodes that training sees, [I]."""
+        indptr = part.inner_indptr if inner else part.halo_indptr
+        if not self._config.inductive:
+            return np.diff(indptr)
+        first = int(part.manifest.part_offset[part.index])
+        sources = first + part.inner_indices if inner else part.halo_ids[part.halo_indices]
+        return np.diff(np.concatenate([[0], np.cumsum(self._sent.view[sources])])[indptr])
+
+
+def peak_bytes(parts_dir: str | Path, config: TrainConfig) -> list[int]:
+    """Estimated memory of each part's worker, [P]."""
+    count = read_manifest(parts_dir).parts
+    parts = [open_part(parts_dir, index, verify=False) for index in range(count)]
+    sizes = PlannedSizes(parts, config, RunBytes(parts, config))
+    return [sum(worker_bytes(sizes.on(part), part, config, PROCESS_BYTES).values()) for part in parts]
+
+
+def worker_bytes(
+    layers: Sequence[LayerSizes], part: Part, config: TrainConfig, process: int
+) -> dict[str, int]:
+    """Estimated memory of a worker by purpose: the least, and room for the matrices that a pass makes."""
+    manifest = part.manifest
+    widths = layer_widths(manifest, config)
+    parameters = parameter_count(config, widths)
+    least = least_bytes(layers, widths, config, parameters, process, directed=manifest.directed)
+    largest = max(layer.source * max(widths[index : index + 2]) for index, layer in enumerate(layers))
+    return least | {"passing": 2 * config.number_bytes * largest}
+
+
+def parameter_count(config: TrainConfig, widths: Sequence[int]) -> int:
+    """Numbers in the weights of the command line's model; `widths` [layers + 1] as `layer_widths`."""
+    total, last = 0, config.layers - 1
+    for layer in range(config.layers):
+        width_in, width_out = widths[layer], widths[layer + 1]
+        if layer < config.layers - config.linear_layers:
+            total += _convolution(config, width_in, width_out, last=layer == last)
+        else:
+            total += width_in * width_out
+        total += width_out if layer == last or config.norm != "batch" else 0
+        total += 2 * width_out if layer < last and config.norm != "none" else 0
+    return total
+
+
+def _convolution(config: TrainConfig, width_in: int, width_out: int, *, last: bool) -> int:
+    """Weights of one convolution without its bias."""
+    if config.model == "gat":  # the last layer's heads are each as wide as the result
+        projected = width_out * config.heads if last else width_out
+        return projected * width_in + 2 * projected
+    return width_in * width_out * (2 if config.model == "sage" else 1)
+
+
 def least_bytes(
     layers: Sequence[LayerSizes],
     widths: Sequence[int],
@@ -72,8 +169,7 @@ def least_bytes(
         process: bytes of a worker before it has read anything.
         directed: whether a block's transpose is another block.
     """
-    number = 8 if config.dtype == "float64" else 4
-    first = layers[0]
+    number, first = config.number_bytes, layers[0]
     rows = first.source
     if config.precompute:  # the aggregate; beside it a layer of SAGE reads the rows themselves
         rows = first.destination * (2 if config.model == "sage" else 1)
