@@ -89,12 +89,12 @@ class PlannedSizes:
         mine = slice(first, first + part.num_inner)
         destination = rows.destination[mine]
         count = int(destination.sum())
+        loops = count * int(self._config.self_loops)
         return LayerSizes(
             destination=count,
             source=int(rows.source[mine].sum()),
-            inner_arcs=int(np.diff(part.inner_indptr)[destination].sum())
-            + count * int(self._config.self_loops),
-            halo_arcs=int(np.diff(part.halo_indptr)[destination].sum()),
+            inner_arcs=int(self._arcs(part, inner=True)[destination].sum()) + loops,
+            halo_arcs=int(self._arcs(part, inner=False)[destination].sum()),
             received=int(boundary[:, part.index].sum()),
             sent=int(boundary[part.index].sum()),
         )
