@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.measure import Spread, machine, table, write_record
 from benchmarks.workloads import real_graphs, workload_path
-from partition.adjacency import Int64Array, IntArray, csr_from_arcs, row_numbers
+from partition.adjacency import Adjacency, Int64Array, csr_from_arcs, row_numbers
 from partition.assign import Recipe, assign
 from partition.assign.metis import metis_csr
 from partition.graph import Graph
@@ -35,8 +35,8 @@ WIDTHS = {"reddit-like": 256, "products-like": 128}
 PIECES = (16, 64, 128, 256, 512)
 
 
-def inner_block(graph: Graph, parts: int) -> tuple[Int64Array, IntArray]:
-    """CSR of the arcs inside part 0."""
+def inner_block(graph: Graph, parts: int) -> Adjacency:
+    """The arcs inside part 0."""
     part_of = assign(graph, Recipe(parts=parts, starts=1, refine=False, objective="cut"), lambda _: None)
     rows = row_numbers(graph.indptr)
     inside = (part_of[rows] == 0) & (part_of[graph.indices] == 0)
@@ -46,40 +46,40 @@ def inner_block(graph: Graph, parts: int) -> tuple[Int64Array, IntArray]:
     )
 
 
-def renumbered(indptr: Int64Array, indices: IntArray, order: Int64Array) -> tuple[Int64Array, IntArray]:
-    """The same CSR with row order[k] at place k."""
+def renumbered(block: Adjacency, order: Int64Array) -> Adjacency:
+    """The same with row order[k] at place k."""
     place = np.empty(order.size, np.int64)
     place[order] = np.arange(order.size)
-    return csr_from_arcs(place[indices], place[row_numbers(indptr)], order.size, symmetrise=False)
+    return csr_from_arcs(place[block.indices], place[row_numbers(block.indptr)], order.size, symmetrise=False)
 
 
-def orders(indptr: Int64Array, indices: IntArray) -> dict[str, Callable[[], Int64Array]]:
+def orders(block: Adjacency) -> dict[str, Callable[[], Int64Array]]:
     """Every order by name; computing it is timed too."""
-    rows = indptr.size - 1
+    rows = block.num_nodes
 
     def pieces(count: int) -> Callable[[], Int64Array]:
-        return lambda: np.argsort(metis_csr(indptr, indices, count), kind="stable")
+        return lambda: np.argsort(metis_csr(block, count), kind="stable")
 
     made: dict[str, Callable[[], Int64Array]] = {
         "shuffled": lambda: np.random.default_rng(0).permutation(rows),
         "source's ids": lambda: np.arange(rows),
-        "by degree": lambda: np.argsort(-np.diff(indptr), kind="stable"),
-        "reverse Cuthill-McKee": lambda: locality_order(indptr, indices, order="rcm"),
+        "by degree": lambda: np.argsort(-block.degree, kind="stable"),
+        "reverse Cuthill-McKee": lambda: locality_order(block, order="rcm"),
     }
     made.update({f"METIS {count} pieces": pieces(count) for count in PIECES if count * 20 <= rows})
-    made["default (pieces)"] = lambda: locality_order(indptr, indices)
+    made["default (pieces)"] = lambda: locality_order(block)
     return made
 
 
-def kernels(indptr: Int64Array, indices: IntArray, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
+def kernels(block: Adjacency, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
     """The two sums over the rows of `x`."""
     import dgl
     import dgl.ops
 
-    rows = indptr.size - 1
-    narrow = torch.from_numpy(indptr.astype(np.int32)), torch.from_numpy(indices.astype(np.int32))
+    rows = block.num_nodes
+    narrow = [torch.from_numpy(piece.astype(np.int32)) for piece in (block.indptr, block.indices)]
     made = dgl.graph(("csc", (*narrow, torch.empty(0, dtype=torch.int32))), num_nodes=rows).formats("csc")
-    csr = torch.sparse_csr_tensor(*narrow, torch.ones(indices.size), (rows, rows), check_invariants=False)
+    csr = torch.sparse_csr_tensor(*narrow, torch.ones(block.num_arcs), (rows, rows), check_invariants=False)
     return {
         "DGL": lambda: dgl.ops.copy_u_sum(made, x),
         "torch": lambda: torch.sparse.mm(csr, x, "sum"),
@@ -88,14 +88,14 @@ def kernels(indptr: Int64Array, indices: IntArray, x: torch.Tensor) -> dict[str,
 
 def measure(name: str, graph: Graph, parts: int, width: int, rounds: int) -> dict[str, Any]:
     """Milliseconds of each kernel under each order; kernels and orders take turns."""
-    indptr, indices = inner_block(graph, parts)
+    block = inner_block(graph, parts)
     contenders: dict[tuple[str, str], Callable[[], Any]] = {}
-    spent, x = {}, torch.randn(indptr.size - 1, width)
-    for order_name, make in orders(indptr, indices).items():
+    spent, x = {}, torch.randn(block.num_nodes, width)
+    for order_name, make in orders(block).items():
         start = time.perf_counter()
         order = make()
         spent[order_name] = time.perf_counter() - start
-        for kernel, compute in kernels(*renumbered(indptr, indices, order), x).items():
+        for kernel, compute in kernels(renumbered(block, order), x).items():
             contenders[order_name, kernel] = compute
     times: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
     for turn in range(rounds + 1):
@@ -107,8 +107,8 @@ def measure(name: str, graph: Graph, parts: int, width: int, rounds: int) -> dic
     print(name, {key: round(float(np.median(values)), 2) for key, values in times.items()}, flush=True)
     return {
         "graph": name,
-        "rows": indptr.size - 1,
-        "arcs": int(indices.size),
+        "rows": block.num_nodes,
+        "arcs": block.num_arcs,
         "width": width,
         "order_s": spent,
         "ms": {f"{order} / {kernel}": values for (order, kernel), values in times.items()},

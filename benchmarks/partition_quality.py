@@ -54,7 +54,7 @@ def dgl_volume(graph: Graph, parts: int) -> PartOf:
 def figures(graph: Graph, part_of: PartOf, parts: int) -> dict[str, float]:
     """Volume and worst over mean of every load."""
     matrix = volume_matrix(graph, part_of, parts)
-    weights = load_weights(graph.indptr, graph.split)
+    weights = load_weights(graph.adjacency, graph.split)
     loads = [matrix.sum(axis=1), matrix.sum(axis=0)]
     loads += [np.bincount(part_of, weights=weight, minlength=parts) for weight in weights]
     shares = {
@@ -67,7 +67,7 @@ def measure(graph: Graph, parts: int) -> dict[str, dict[str, float]]:
     """Figures of the two references and of our methods."""
     found = {
         "DGL vol": figures(graph, dgl_volume(graph, parts), parts),
-        "pymetis cut": figures(graph, metis_csr(graph.indptr, graph.indices, parts), parts),
+        "pymetis cut": figures(graph, metis_csr(graph.adjacency, parts), parts),
     }
     for name, options in METHODS.items():
         try:

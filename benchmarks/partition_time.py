@@ -46,7 +46,7 @@ def peer(name: str, path: Path, parts: int) -> None:
     if name == "DGL vol":
         part_of = dgl.metis_partition_assignment(made, parts, objtype="vol").numpy().astype("int32")
     else:
-        part_of = metis_csr(graph.indptr, wide, parts)
+        part_of = metis_csr(graph.adjacency, parts)
     print(json.dumps({"seconds": time.perf_counter() - start, **figures(graph, part_of, parts)}))
 
 

@@ -8,8 +8,10 @@ Shapes:
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +25,60 @@ Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 SCAN_ARCS = 1 << 23
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Adjacency:
+    """Arcs between N nodes by their target."""
+
+    indptr: Int64Array
+    """int64 [N+1]"""
+    indices: IntArray
+    """int32 or int64 [E]; may be memory-mapped."""
+
+    def __post_init__(self) -> None:
+        assert self.indptr.dtype == np.int64
+        assert self.indptr[0] == 0
+        assert self.indptr[-1] == self.indices.size
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return int(self.indptr.size - 1)
+
+    @property
+    def num_arcs(self) -> int:
+        """E; an undirected edge is two arcs."""
+        return int(self.indices.size)
+
+    @property
+    def degree(self) -> Int64Array:
+        """Arcs into each node, [N]."""
+        return np.diff(self.indptr)
+
+    def with_indices(self, dtype: type[np.integer[Any]]) -> Adjacency:
+        """The same with indices of another width, copied only if they have it not yet."""
+        return Adjacency(self.indptr, self.indices.astype(dtype, copy=False))
+
+    def transposed(self) -> Adjacency:
+        """Every arc reversed."""
+        keys = self.indices.astype(np.int64) * self.num_nodes
+        keys += row_numbers(self.indptr)
+        keys.sort()
+        return csr_from_keys(keys, self.num_nodes)
+
+    def undirected(self) -> Adjacency:
+        """Every arc in both directions, each once."""
+        return csr_from_arcs(self.indices, row_numbers(self.indptr), self.num_nodes, symmetrise=True)
+
+    def stretches(self, *, arcs: int, rows: int | None = None) -> Iterator[tuple[int, int]]:
+        """Ranges of rows (first, last + 1) with at most `arcs` arcs and `rows` rows, but one row at least."""
+        start = 0
+        while start < self.num_nodes:
+            stop = int(np.searchsorted(self.indptr, self.indptr[start] + arcs, side="right")) - 1
+            stop = min(max(stop, start + 1), start + (rows or self.num_nodes), self.num_nodes)
+            yield start, stop
+            start = stop
 
 
 def index_dtype(num_nodes: int) -> np.dtype[np.integer[Any]]:
@@ -49,8 +105,8 @@ def csr_from_arcs(
     symmetrise: bool,
     scratch: Path | None = None,
     bucket: int = 1 << 26,
-) -> tuple[Int64Array, IntArray]:
-    """CSR (indptr int64 [N+1], indices [E]) of the arcs source -> target, which may be memory-mapped.
+) -> Adjacency:
+    """The arcs source -> target, which may be memory-mapped.
 
     Self loops are dropped and duplicates merged; with `symmetrise`, each arc brings its reverse. Rows are
     made in ranges of about `bucket` arcs, each from one scan of the arcs, so that besides the result only
@@ -62,22 +118,24 @@ def csr_from_arcs(
     file = None if scratch is None else _scratch_file(scratch)
     for first, last in itertools.pairwise(ranges):
         keys = sorted_unique(_range_keys(source, target, num_nodes, first, last, symmetrise=symmetrise))
-        indptr, indices = csr_from_keys(keys, num_nodes)
+        piece = csr_from_keys(keys, num_nodes)
         del keys
-        counts[first:last] = np.diff(indptr)[: last - first]
+        counts[first:last] = piece.degree[: last - first]
         if file is None:
-            columns.append(indices)
+            columns.append(piece.indices)
         else:
-            indices.tofile(file)
+            piece.indices.tofile(file)
     splits = splits_from_counts(counts)
     if file is None:
-        return splits, columns[0] if len(columns) == 1 else _joined(columns, int(splits[-1]), num_nodes)
+        whole = columns[0] if len(columns) == 1 else _joined(columns, int(splits[-1]), num_nodes)
+        return Adjacency(splits, whole)
     with file:
         file.flush()
         path = Path(file.name)
-    mapped = np.memmap(path, index_dtype(num_nodes), mode="r") if splits[-1] else columns_empty(num_nodes)
+    empty = np.empty(0, index_dtype(num_nodes))
+    mapped = np.memmap(path, empty.dtype, mode="r") if splits[-1] else empty
     path.unlink()  # the mapping keeps the content until it is dropped
-    return splits, mapped
+    return Adjacency(splits, mapped)
 
 
 def _joined(columns: list[IntArray], entries: int, num_nodes: int) -> IntArray:
@@ -89,11 +147,6 @@ def _joined(columns: list[IntArray], entries: int, num_nodes: int) -> IntArray:
         start += piece.size
         columns[number] = piece[:0]
     return joined
-
-
-def columns_empty(num_nodes: int) -> IntArray:
-    """No columns."""
-    return np.empty(0, index_dtype(num_nodes))
 
 
 def _scratch_file(scratch: Path) -> IO[bytes]:
@@ -138,8 +191,8 @@ def _range_keys(
     return found[0] if len(found) == 1 else np.concatenate([np.empty(0, np.int64), *found])
 
 
-def csr_from_keys(keys: Int64Array, num_nodes: int) -> tuple[Int64Array, IntArray]:
-    """CSR of ascending distinct keys row * N + column."""
+def csr_from_keys(keys: Int64Array, num_nodes: int) -> Adjacency:
+    """The arcs of ascending distinct keys row * N + column."""
     indices = np.empty(keys.size, index_dtype(num_nodes))
     counts = np.zeros(num_nodes, np.int64)
     chunk = 1 << 22
@@ -148,7 +201,7 @@ def csr_from_keys(keys: Int64Array, num_nodes: int) -> tuple[Int64Array, IntArra
         indices[start : start + chunk] = columns
         first, last = int(rows[0]), int(rows[-1]) + 1
         counts[first:last] += np.bincount(rows - first, minlength=last - first)
-    return splits_from_counts(counts), indices
+    return Adjacency(splits_from_counts(counts), indices)
 
 
 def splits_from_counts(counts: IntArray | BoolArray) -> Int64Array:
@@ -171,17 +224,3 @@ def row_numbers(indptr: Int64Array) -> IntArray:
     """The row of every entry, [E]."""
     rows = indptr.size - 1
     return np.repeat(np.arange(rows, dtype=index_dtype(rows)), np.diff(indptr))
-
-
-def transposed(indptr: Int64Array, indices: IntArray) -> tuple[Int64Array, IntArray]:
-    """CSR of the reversed arcs of a square CSR."""
-    num_nodes = indptr.size - 1
-    keys = indices.astype(np.int64) * num_nodes
-    keys += row_numbers(indptr)
-    keys.sort()
-    return csr_from_keys(keys, num_nodes)
-
-
-def undirected(indptr: Int64Array, indices: IntArray) -> tuple[Int64Array, IntArray]:
-    """CSR with every arc in both directions, each once."""
-    return csr_from_arcs(indices, row_numbers(indptr), indptr.size - 1, symmetrise=True)

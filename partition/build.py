@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from partition.adjacency import Int64Array, IntArray, row_entries, row_numbers, splits_from_counts, undirected
+from partition.adjacency import Adjacency, Int64Array, IntArray, row_entries, row_numbers, splits_from_counts
 from partition.assign import Objective, Progress, Recipe, assign
 from partition.graph import TEST, TRAIN, VAL, Graph
 from partition.order import locality_order
@@ -137,25 +137,23 @@ def number_nodes(
     for part in _spoken(range(parts), "ordered part", progress or _silent):
         nodes = node_ids[offset[part] : offset[part + 1]]
         local[nodes] = np.arange(nodes.size)
-        indptr, indices = _inner_csr(graph, nodes, part_of, part, local)
+        inner = _inner(graph, nodes, part_of, part, local)
         if graph.directed:
-            indptr, indices = undirected(indptr, indices)
-        node_ids[offset[part] : offset[part + 1]] = nodes[
-            locality_order(indptr, indices, order=order, seed=seed)
-        ]
+            inner = inner.undirected()
+        node_ids[offset[part] : offset[part + 1]] = nodes[locality_order(inner, order=order, seed=seed)]
     global_ids = np.empty(graph.num_nodes, np.int64)
     global_ids[node_ids] = np.arange(graph.num_nodes)
     return Numbering(node_ids, global_ids, offset)
 
 
-def _inner_csr(
+def _inner(
     graph: Graph, nodes: Int64Array, part_of: npt.NDArray[np.int32], part: int, local: Int64Array
-) -> tuple[Int64Array, IntArray]:
-    """CSR of the arcs inside a part, rows and columns numbered by `local`."""
+) -> Adjacency:
+    """The arcs inside a part, its nodes numbered by `local`."""
     splits, entries = row_entries(graph.indptr, nodes)
     sources = graph.indices[entries]
     inside = part_of[sources] == part
-    return _kept_splits(splits, inside), local[sources[inside]]
+    return Adjacency(_kept_splits(splits, inside), local[sources[inside]])
 
 
 def _kept_splits(splits: Int64Array, kept: npt.NDArray[np.bool_]) -> Int64Array:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.adjacency import Int64Array, IntArray, csr_from_arcs
+from partition.adjacency import Adjacency, Int64Array, IntArray, csr_from_arcs
 from partition.errors import UserError
 from partition.labels import (
     NONE,
@@ -40,10 +40,7 @@ class Graph:
     (sorted rows, no loops, no duplicates) comes from `csr_from_arcs` and is asserted only.
     """
 
-    indptr: Int64Array
-    """int64 [N+1]; row i lists the sources of the arcs into i."""
-    indices: IntArray
-    """int32 or int64 [E]; ascending within a row."""
+    adjacency: Adjacency
     features: Features
     """float32 [N, F]: ndarray, memmap or scipy CSR."""
     labels: npt.NDArray[Any]
@@ -61,9 +58,6 @@ class Graph:
     """int32 [N]: the part of each node, where the source came cut already (`--method source`)."""
 
     def __post_init__(self) -> None:
-        assert self.indptr.dtype == np.int64
-        assert self.indptr[0] == 0
-        assert self.indptr[-1] == self.indices.size
         if self.num_nodes == 0:
             raise UserError(f"{self.name}: 0 nodes; a graph needs at least 1")
         _check_features(self.name, self.features, self.num_nodes)
@@ -71,14 +65,24 @@ class Graph:
         _check_split(self)
 
     @property
+    def indptr(self) -> Int64Array:
+        """int64 [N+1]; row i lists the sources of the arcs into i."""
+        return self.adjacency.indptr
+
+    @property
+    def indices(self) -> IntArray:
+        """int32 or int64 [E]; ascending within a row."""
+        return self.adjacency.indices
+
+    @property
     def num_nodes(self) -> int:
         """N."""
-        return int(self.indptr.size - 1)
+        return self.adjacency.num_nodes
 
     @property
     def num_arcs(self) -> int:
         """E; an undirected edge is two arcs."""
-        return int(self.indices.size)
+        return self.adjacency.num_arcs
 
     @property
     def num_features(self) -> int:
@@ -87,7 +91,7 @@ class Graph:
 
     def in_degree(self) -> IntArray:
         """Arcs into each node, int32 [N]."""
-        return np.diff(self.indptr).astype(np.int32)
+        return self.adjacency.degree.astype(np.int32)
 
     def out_degree(self) -> IntArray:
         """Arcs out of each node, int32 [N]."""
@@ -134,7 +138,7 @@ class Graph:
         label_array, task = as_labels(name, np.asarray(labels))
         num_nodes = label_array.shape[0]
         arcs = checked_arcs(name, np.asarray(edge_index), num_nodes)
-        indptr, indices = csr_from_arcs(arcs[0], arcs[1], num_nodes, symmetrise=not directed)
+        adjacency = csr_from_arcs(arcs[0], arcs[1], num_nodes, symmetrise=not directed)
         labelled = label_array >= 0 if task == "single" else np.ones(num_nodes, np.bool_)
         if split is None:
             split, note = seeded_split(labelled, split_seed)
@@ -143,8 +147,7 @@ class Graph:
         if dropped:
             notes = (*notes, f"{dropped} nodes of the split have no label and were left out of it")
         return cls(
-            indptr=indptr,
-            indices=indices,
+            adjacency=adjacency,
             features=as_features(features),
             labels=label_array,
             split=split_array,

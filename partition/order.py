@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from partition.adjacency import Int64Array, IntArray
+from partition.adjacency import Adjacency, Int64Array
 from partition.assign.metis import metis_csr
 from partition.errors import UserError
 
@@ -22,19 +22,17 @@ ROWS_PER_PIECE = 500
 MOST_PIECES = 256
 
 
-def locality_order(
-    indptr: Int64Array, indices: IntArray, *, order: str = "pieces", seed: int = 0
-) -> Int64Array:
-    """Order of the rows of the symmetric CSR of one part: int64 [I], the old row at each new place."""
-    rows = indptr.size - 1
+def locality_order(adjacency: Adjacency, *, order: str = "pieces", seed: int = 0) -> Int64Array:
+    """Order of one part by its symmetric adjacency: int64 [I], the old node at each new place."""
+    rows, arcs = adjacency.num_nodes, adjacency.num_arcs
     pieces = min(MOST_PIECES, rows // ROWS_PER_PIECE)
-    if order == "none" or indices.size == 0 or (order == "pieces" and pieces < 2):
+    if order == "none" or arcs == 0 or (order == "pieces" and pieces < 2):
         return np.arange(rows)
     if order == "rcm":
-        ones = np.ones(indices.size, np.int8)
-        matrix = sp.csr_matrix((ones, indices, indptr), shape=(rows, rows))
+        entries = np.ones(arcs, np.int8), adjacency.indices, adjacency.indptr
+        matrix = sp.csr_matrix(entries, shape=(rows, rows))
         found: Int64Array = sp.csgraph.reverse_cuthill_mckee(matrix, symmetric_mode=True).astype(np.int64)
         return found
     if order != "pieces":
         raise UserError(f"unknown order '{order}' inside a part; there are: {', '.join(ORDERS)}")
-    return np.argsort(metis_csr(indptr, indices, pieces, seed=seed), kind="stable").astype(np.int64)
+    return np.argsort(metis_csr(adjacency, pieces, seed=seed), kind="stable").astype(np.int64)

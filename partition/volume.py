@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from partition.adjacency import Int64Array, row_numbers, transposed
+from partition.adjacency import Int64Array, row_numbers
 from partition.graph import Graph
 
 CHUNK_ENTRIES = 1 << 24
@@ -17,15 +17,10 @@ CHUNK_ENTRIES = 1 << 24
 
 def volume_matrix(graph: Graph, part_of: npt.NDArray[np.int32], parts: int) -> Int64Array:
     """Rows that the owner (row) sends to the reader (column) per layer, int64 [P, P], zero diagonal."""
-    indptr, indices = (
-        transposed(graph.indptr, graph.indices) if graph.directed else (graph.indptr, graph.indices)
-    )
+    readers_of = graph.adjacency.transposed() if graph.directed else graph.adjacency
+    indptr, indices = readers_of.indptr, readers_of.indices
     matrix: Int64Array = np.zeros(parts * parts, np.int64)
-    start, num_nodes = 0, graph.num_nodes
-    limit = max(1, CHUNK_ENTRIES // parts)
-    while start < num_nodes:
-        stop = int(np.searchsorted(indptr, indptr[start] + CHUNK_ENTRIES, side="right")) - 1
-        stop = min(max(stop, start + 1), start + limit, num_nodes)
+    for start, stop in readers_of.stretches(arcs=CHUNK_ENTRIES, rows=max(1, CHUNK_ENTRIES // parts)):
         local = indptr[start : stop + 1] - indptr[start]
         reads = np.zeros((stop - start) * parts, np.bool_)
         readers = part_of[indices[indptr[start] : indptr[stop]]]
@@ -34,7 +29,6 @@ def volume_matrix(graph: Graph, part_of: npt.NDArray[np.int32], parts: int) -> I
         matrix += np.bincount(
             part_of[start + node].astype(np.int64) * parts + reader, minlength=parts * parts
         )
-        start = stop
     square = matrix.reshape(parts, parts)
     np.fill_diagonal(square, 0)
     return square

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from partition.adjacency import undirected
 from partition.assign.given import checked_parts, given_parts
 from partition.assign.metis import metis_parts
 from partition.assign.random import balanced_random
@@ -45,18 +44,16 @@ def _assigned(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
         if graph.part_of is None:
             raise UserError(f"--method source: {graph.name} did not come in parts; use --method metis")
         return checked_parts(graph.source or graph.name, graph.part_of, graph.num_nodes, recipe.parts)
-    indptr, indices = graph.indptr, graph.indices
-    if graph.directed:
-        indptr, indices = undirected(indptr, indices)
-    if indices.size == 0:
+    adjacency = graph.adjacency.undirected() if graph.directed else graph.adjacency
+    if adjacency.num_arcs == 0:
         return (np.arange(graph.num_nodes) * recipe.parts // graph.num_nodes).astype(np.int32)
     if recipe.kind == "metis":
-        return metis_parts(graph, indptr, indices, recipe, progress)
+        return metis_parts(graph, adjacency, recipe, progress)
     if graph.num_nodes > np.iinfo(np.int32).max:
         raise UserError(f"--method {recipe.method}: {graph.num_nodes:,} nodes; at most {2**31 - 1:,} fit")
     method = stream_parts if recipe.kind == "streaming" else coarse_parts
-    start = method(indptr, indices.astype(np.int32, copy=False), recipe, progress)
-    return refined_parts(graph, indptr, indices, [start], recipe, progress)
+    adjacency = adjacency.with_indices(np.int32)
+    return refined_parts(graph, adjacency, [method(adjacency, recipe, progress)], recipe, progress)
 
 
 def every_part_filled(part_of: PartOf, graph: Graph, parts: int) -> PartOf:

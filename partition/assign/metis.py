@@ -13,9 +13,10 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pymetis
 
-from partition.adjacency import Int64Array, IntArray
+from partition.adjacency import Adjacency, Int64Array
 from partition.assign.recipe import Progress, Recipe
 from partition.assign.refined import refined_parts
 from partition.graph import TRAIN, Graph
@@ -41,31 +42,26 @@ class Kind:
         return "nodes" if self.weights is None else "work"
 
 
-def metis_parts(
-    graph: Graph, indptr: Int64Array, indices: IntArray, recipe: Recipe, progress: Progress
-) -> PartOf:
-    """Part of every node, int32 [N], from the symmetric CSR; METIS may leave a part empty."""
-    hindrance = obstacle(graph.num_nodes, indices.size, recipe.parts) if recipe.refine else "off"
+def metis_parts(graph: Graph, adjacency: Adjacency, recipe: Recipe, progress: Progress) -> PartOf:
+    """Part of every node, int32 [N], from the symmetric adjacency; METIS may leave a part empty."""
+    hindrance = obstacle(adjacency.num_nodes, adjacency.num_arcs, recipe.parts) if recipe.refine else "off"
     if recipe.objective == "cut" or hindrance:
         if hindrance not in ("", "off"):
             progress(f"no refinement: {hindrance}")
-        return _lowest(graph, indptr, indices, recipe, progress)
-    small = indices.size < LARGE_ARCS
-    work = work_weights(graph, indptr, recipe)
+        return _lowest(graph, adjacency, recipe, progress)
+    small = adjacency.num_arcs < LARGE_ARCS
+    work = work_weights(adjacency, graph.split, recipe)
     kinds = [Kind("cut", None), Kind("cut", work)]
     if small:
         kinds += [Kind("volume", None), Kind("volume", work)]
     most = recipe.starts or (SMALL_STARTS if small else LARGE_STARTS)
-    starts = list(_starts(indptr, indices, recipe, kinds, most, progress))
+    starts = list(_starts(adjacency, recipe, kinds, most, progress))
     plain = sum(kind.weights is None for kind, _ in starts)
-    return refined_parts(
-        graph, indptr, indices, [part_of for _, part_of in starts], recipe, progress, plain=plain
-    )
+    return refined_parts(graph, adjacency, [part_of for _, part_of in starts], recipe, progress, plain=plain)
 
 
 def metis_csr(
-    indptr: Int64Array,
-    indices: IntArray,
+    adjacency: Adjacency,
     parts: int,
     *,
     objective: str = "cut",
@@ -74,42 +70,41 @@ def metis_csr(
     edge_weights: Int64Array | None = None,
     imbalance: float = 1.03,
 ) -> PartOf:
-    """METIS k-way of a symmetric CSR without loops; `weights` int64 [N] are balanced within `imbalance`."""
+    """METIS k-way of a symmetric adjacency; `weights` int64 [N] are balanced within `imbalance`."""
     if parts == 1:
-        return np.zeros(indptr.size - 1, np.int32)
+        return np.zeros(adjacency.num_nodes, np.int32)
     options = pymetis.Options(
         seed=seed + 1,  # METIS hands it to srand, for which 0 and 1 are the same
         objtype=OBJECTIVE_CODES[objective],
         ufactor=max(1, round((imbalance - 1) * 1000)),
     )
-    adjacency = pymetis.CSRAdjacency(indptr, indices.astype(np.int64, copy=False))
+    wide = pymetis.CSRAdjacency(adjacency.indptr, adjacency.with_indices(np.int64).indices)
     result = pymetis.part_graph(
-        parts, adjacency, vweights=weights, eweights=edge_weights, recursive=False, options=options
+        parts, wide, vweights=weights, eweights=edge_weights, recursive=False, options=options
     )
     return np.asarray(result.vertex_part, dtype=np.int32)
 
 
-def work_weights(graph: Graph, indptr: Int64Array, recipe: Recipe) -> Int64Array:
+def work_weights(adjacency: Adjacency, split: npt.NDArray[np.uint8], recipe: Recipe) -> Int64Array:
     """Work of every node, int64 [N], at least 1: arcs + node_work and train_work times the mean degree."""
-    degree = np.diff(indptr)
+    degree = adjacency.degree
     mean = max(1.0, float(degree.mean()))
-    extra = recipe.node_work + recipe.train_work * (graph.split == TRAIN)
+    extra = recipe.node_work + recipe.train_work * (split == TRAIN)
     work: Int64Array = np.maximum(1, np.rint(degree + mean * extra)).astype(np.int64)
     return work
 
 
 def _starts(
-    indptr: Int64Array, indices: IntArray, recipe: Recipe, kinds: list[Kind], most: int, progress: Progress
+    adjacency: Adjacency, recipe: Recipe, kinds: list[Kind], most: int, progress: Progress
 ) -> Iterator[tuple[Kind, PartOf]]:
     """METIS with each kind in turn and ever new seeds, `most` times; those without weights come first."""
-    wide = indices.astype(np.int64, copy=False)
+    wide = adjacency.with_indices(np.int64)
     turns = itertools.islice(((number, kind) for number in itertools.count() for kind in kinds), most)
     for done, (number, kind) in enumerate(sorted(turns, key=lambda turn: turn[1].weights is not None)):
         progress(f"METIS run {done + 1} of {most}: objective {kind.objective}, even {kind.evens}")
         yield (
             kind,
             metis_csr(
-                indptr,
                 wide,
                 recipe.parts,
                 objective=kind.objective,
@@ -120,16 +115,12 @@ def _starts(
         )
 
 
-def _lowest(
-    graph: Graph, indptr: Int64Array, indices: IntArray, recipe: Recipe, progress: Progress
-) -> PartOf:
+def _lowest(graph: Graph, adjacency: Adjacency, recipe: Recipe, progress: Progress) -> PartOf:
     """METIS alone, even node counts: the start with the lowest value of the objective."""
     objectives = ("cut",) if recipe.objective == "cut" else ("cut", "volume")
     kinds = [Kind(objective, None) for objective in objectives]
     lowest, best = None, np.zeros(0, np.int32)
-    for kind, part_of in _starts(
-        indptr, indices, recipe, kinds, max(1, recipe.starts) * len(kinds), progress
-    ):
+    for kind, part_of in _starts(adjacency, recipe, kinds, max(1, recipe.starts) * len(kinds), progress):
         cut = recipe.objective == "cut"
         cost = cut_arcs(graph, part_of) if cut else total_volume(graph, part_of, recipe.parts)
         progress(f"METIS ({kind.objective}): {cost:,} {'arcs cut' if cut else 'rows sent'}")

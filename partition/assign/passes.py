@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from partition.adjacency import Int64Array
+from partition.adjacency import Adjacency, Int64Array
 from partition.native import library
 
 SOURCE = Path(__file__).with_name("stream.c")
@@ -36,8 +36,7 @@ def compiled() -> ctypes.CDLL | None:
 
 
 def stream_pass(
-    indptr: Int64Array,
-    indices: Int32Array,
+    adjacency: Adjacency,
     part_of: Int32Array,
     load: Work,
     size: Int64Array,
@@ -51,14 +50,15 @@ def stream_pass(
 ) -> int:
     """Give every node its best part, in order; `part_of` [N], `load` and `size` [P] change. Nodes moved."""
     if native is None:
-        return _stream(indptr, indices, part_of, load, size, ldg, extra, share, alpha, cap)
+        return _stream(adjacency, part_of, load, size, ldg, extra, share, alpha, cap)
+    assert adjacency.indices.dtype == np.int32
     near = np.zeros(load.size, np.int32)
     return int(
         native.stream_pass(
             part_of.size,
             load.size,
-            indptr.ctypes.data,
-            indices.ctypes.data,
+            adjacency.indptr.ctypes.data,
+            adjacency.indices.ctypes.data,
             int(ldg),
             extra,
             share,
@@ -73,8 +73,7 @@ def stream_pass(
 
 
 def _stream(
-    indptr: Int64Array,
-    indices: Int32Array,
+    adjacency: Adjacency,
     part_of: Int32Array,
     load: Work,
     size: Int64Array,
@@ -84,7 +83,7 @@ def _stream(
     alpha: float,
     cap: float,
 ) -> int:
-    moved = 0
+    moved, indptr, indices = 0, adjacency.indptr, adjacency.indices
     for node in range(part_of.size):
         row = indices[indptr[node] : indptr[node + 1]]
         work = (row.size + extra) * share
@@ -110,8 +109,7 @@ def _stream(
 
 
 def cluster_pass(
-    indptr: Int64Array,
-    indices: Int32Array,
+    adjacency: Adjacency,
     label: Int32Array,
     weight: Work,
     *,
@@ -121,13 +119,14 @@ def cluster_pass(
 ) -> int:
     """Give every node the cluster of most of its neighbours that has room; `label`, `weight` [N] change."""
     if native is None:
-        return _cluster(indptr, indices, label, weight, extra, cap)
+        return _cluster(adjacency, label, weight, extra, cap)
+    assert adjacency.indices.dtype == np.int32
     seen, touched = np.zeros(label.size, np.int32), np.zeros(label.size, np.int32)
     return int(
         native.cluster_pass(
             label.size,
-            indptr.ctypes.data,
-            indices.ctypes.data,
+            adjacency.indptr.ctypes.data,
+            adjacency.indices.ctypes.data,
             extra,
             cap,
             label.ctypes.data,
@@ -138,10 +137,8 @@ def cluster_pass(
     )
 
 
-def _cluster(
-    indptr: Int64Array, indices: Int32Array, label: Int32Array, weight: Work, extra: float, cap: float
-) -> int:
-    moved = 0
+def _cluster(adjacency: Adjacency, label: Int32Array, weight: Work, extra: float, cap: float) -> int:
+    moved, indptr, indices = 0, adjacency.indptr, adjacency.indices
     for node in range(label.size):
         row = label[indices[indptr[node] : indptr[node + 1]]]
         work = row.size + extra

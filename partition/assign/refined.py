@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from partition.adjacency import Int64Array, IntArray
+from partition.adjacency import Adjacency
 from partition.assign.recipe import Progress, Recipe
 from partition.graph import Graph
 from partition.refine import PartOf, Refined, load_weights, new_state, obstacle, refine
@@ -17,8 +17,7 @@ SLOW_ARCS = 1_000_000
 
 def refined_parts(
     graph: Graph,
-    indptr: Int64Array,
-    indices: IntArray,
+    adjacency: Adjacency,
     starts: list[PartOf],
     recipe: Recipe,
     progress: Progress,
@@ -28,28 +27,28 @@ def refined_parts(
     """The refined start of the highest merit; the first start itself where refinement is off or impossible.
 
     Volume is measured against the lowest of the first `plain` starts (0 = of all): none above (1 + slack)
-    times that is ever returned. `indptr`, `indices` are the symmetric CSR of `graph`.
+    times that is ever returned. `adjacency` is that of `graph`, made symmetric.
     """
-    hindrance = obstacle(graph.num_nodes, indices.size, recipe.parts)
+    hindrance = obstacle(adjacency.num_nodes, adjacency.num_arcs, recipe.parts)
     if not recipe.refine or hindrance:
         if hindrance:
             progress(f"no refinement: {hindrance}")
         return starts[0]
-    weights, narrow = load_weights(indptr, graph.split), indices.astype(np.int32, copy=False)
+    weights, narrow = load_weights(adjacency, graph.split), adjacency.with_indices(np.int32)
 
     def state_of(part_of: PartOf) -> State:
-        return new_state(indptr, narrow, weights, part_of, recipe.parts, recipe.aims)
+        return new_state(narrow, weights, part_of, recipe.parts, recipe.aims)
 
     reference = min(state_of(part_of).volume for part_of in starts[: plain or None])
     best: Refined | None = None
     for number, part_of in enumerate(starts):
-        if indices.size > SLOW_ARCS:
+        if adjacency.num_arcs > SLOW_ARCS:
             progress(f"refining start {number + 1} of {len(starts)}")
         found = refine(state_of(part_of), reference=reference, aims=recipe.aims, seed=recipe.seed)
         if best is None or found.merit < best.merit:
             best = found
     assert best is not None
-    if indices.size < KICKED_ARCS:
+    if adjacency.num_arcs < KICKED_ARCS:
         best = refine(
             state_of(best.part_of), reference=reference, aims=recipe.aims, seed=recipe.seed, kicks=KICKS
         )

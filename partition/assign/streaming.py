@@ -17,9 +17,8 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
-import numpy.typing as npt
 
-from partition.adjacency import Int64Array, row_numbers, splits_from_counts
+from partition.adjacency import Adjacency, Int64Array, row_numbers, splits_from_counts
 from partition.assign.metis import metis_csr
 from partition.assign.passes import cluster_pass, compiled, stream_pass
 from partition.assign.recipe import Progress, Recipe
@@ -33,19 +32,16 @@ CHUNK_ARCS = 1 << 24
 PYTHON_ARCS = 2_000_000
 
 
-def stream_parts(
-    indptr: Int64Array, indices: npt.NDArray[np.int32], recipe: Recipe, progress: Progress
-) -> PartOf:
-    """Part of every node, int32 [N], from passes over the symmetric CSR."""
-    nodes, arcs = indptr.size - 1, indices.size
+def stream_parts(adjacency: Adjacency, recipe: Recipe, progress: Progress) -> PartOf:
+    """Part of every node, int32 [N], from passes over the symmetric adjacency, int32."""
+    nodes, arcs = adjacency.num_nodes, adjacency.num_arcs
     extra = recipe.node_work * max(1.0, arcs / nodes)
     part_of: PartOf = np.full(nodes, -1, np.int32)
     load, size = np.zeros(recipe.parts), np.zeros(recipe.parts, np.int64)
     native = _native(arcs)
     for number in range(PASSES):
         moved = stream_pass(
-            indptr,
-            indices,
+            adjacency,
             part_of,
             load,
             size,
@@ -62,17 +58,15 @@ def stream_parts(
     return part_of
 
 
-def coarse_parts(
-    indptr: Int64Array, indices: npt.NDArray[np.int32], recipe: Recipe, progress: Progress
-) -> PartOf:
+def coarse_parts(adjacency: Adjacency, recipe: Recipe, progress: Progress) -> PartOf:
     """Part of every node, int32 [N]: METIS on the graph of clusters, which then belong together."""
-    nodes, arcs = indptr.size - 1, indices.size
+    nodes, arcs = adjacency.num_nodes, adjacency.num_arcs
     extra = recipe.node_work * max(1.0, arcs / nodes)
-    label, weight = np.arange(nodes, dtype=np.int32), np.diff(indptr) + extra
+    label, weight = np.arange(nodes, dtype=np.int32), adjacency.degree + np.float64(extra)
     cap = float(weight.sum()) / (recipe.parts * CLUSTERS_PER_PART)
     native = _native(arcs)
     for number in range(CLUSTER_PASSES):
-        moved = cluster_pass(indptr, indices, label, weight, extra=extra, cap=cap, native=native)
+        moved = cluster_pass(adjacency, label, weight, extra=extra, cap=cap, native=native)
         progress(f"clustering pass {number + 1} of at most {CLUSTER_PASSES}: {moved:,} nodes moved")
         if moved <= nodes // 50:
             break
@@ -82,11 +76,10 @@ def coarse_parts(
             f"--method coarse: {clusters.size} clusters for {recipe.parts} parts, but 4 per part are needed; "
             "use --method streaming or metis for so small a graph"
         )
-    coarse_indptr, coarse_indices, between = coarse_graph(indptr, indices, cluster_of, clusters.size)
-    progress(f"METIS on {clusters.size:,} clusters with {coarse_indices.size:,} arcs")
+    coarse, between = coarse_graph(adjacency, cluster_of, clusters.size)
+    progress(f"METIS on {clusters.size:,} clusters with {coarse.num_arcs:,} arcs")
     part_of_cluster = metis_csr(
-        coarse_indptr,
-        coarse_indices,
+        coarse,
         recipe.parts,
         seed=recipe.seed * 1009,
         weights=np.maximum(1, weight[clusters]).astype(np.int64),
@@ -97,23 +90,18 @@ def coarse_parts(
     return parts
 
 
-def coarse_graph(
-    indptr: Int64Array, indices: npt.NDArray[np.int32], cluster_of: Int64Array, clusters: int
-) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """CSR of the clusters and the number of arcs between each two: rows are read in chunks."""
+def coarse_graph(adjacency: Adjacency, cluster_of: Int64Array, clusters: int) -> tuple[Adjacency, Int64Array]:
+    """Adjacency of the clusters and the number of arcs between each two: rows are read in chunks."""
     keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
-    start, nodes = 0, indptr.size - 1
-    while start < nodes:
-        stop = int(np.searchsorted(indptr, indptr[start] + CHUNK_ARCS, side="right")) - 1
-        stop = min(max(stop, start + 1), nodes)
+    indptr, indices = adjacency.indptr, adjacency.indices
+    for start, stop in adjacency.stretches(arcs=CHUNK_ARCS):
         rows = cluster_of[start + row_numbers(indptr[start : stop + 1] - indptr[start])]
         columns = cluster_of[indices[indptr[start] : indptr[stop]]]
         crossing = rows != columns
         fresh, seen = np.unique(rows[crossing] * clusters + columns[crossing], return_counts=True)
         keys, counts = _added(keys, counts, fresh, seen)
-        start = stop
     rows, columns = np.divmod(keys, clusters)
-    return splits_from_counts(np.bincount(rows, minlength=clusters)), columns, counts
+    return Adjacency(splits_from_counts(np.bincount(rows, minlength=clusters)), columns), counts
 
 
 def _added(

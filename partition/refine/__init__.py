@@ -26,10 +26,11 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from partition.adjacency import Int64Array
+from partition.adjacency import Adjacency
 from partition.errors import UserError
-from partition.graph import TRAIN
-from partition.refine.native import compiled
+from partition.labels import TRAIN
+from partition.refine import portable
+from partition.refine.compiled import compiled
 from partition.refine.state import Loads, State
 
 PartOf = npt.NDArray[np.int32]
@@ -89,29 +90,27 @@ def obstacle(nodes: int, arcs: int, parts: int) -> str:
     return ""
 
 
-def load_weights(indptr: Int64Array, split: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def load_weights(adjacency: Adjacency, split: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """What each node adds to the loads nodes, arcs, training nodes: float32 [3, N]."""
-    return np.stack([np.ones(split.size), np.diff(indptr), split == TRAIN]).astype(np.float32)
+    return np.stack([np.ones(split.size), adjacency.degree, split == TRAIN]).astype(np.float32)
 
 
 def new_state(
-    indptr: Int64Array,
-    indices: npt.NDArray[np.int32],
+    adjacency: Adjacency,
     weights: npt.NDArray[np.float32],
     part_of: PartOf,
     parts: int,
     aims: Aims,
 ) -> State:
-    """State of an assignment, which it copies."""
+    """State of an assignment, which it copies; the symmetric `adjacency` has int32 indices."""
     return State(
-        indptr=indptr,
-        indices=indices,
+        adjacency=adjacency,
         weights=weights,
         part_of=part_of.copy(),
         cap=aims.caps,
         strength=np.zeros(len(LOADS)),
         parts=parts,
-        library=compiled(),
+        passes=compiled() or portable,
     )
 
 

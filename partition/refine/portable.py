@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from partition.refine.state import State
+from partition.adjacency import IntArray
+from partition.refine.state import State
 
 Changes = npt.NDArray[np.int64]
 
@@ -48,12 +46,12 @@ def sweep(state: State, first: int) -> int:
     return moves
 
 
-def _neighbours(state: State, node: int) -> npt.NDArray[np.int32]:
+def _neighbours(state: State, node: int) -> IntArray:
     return state.indices[state.indptr[node] : state.indptr[node + 1]]
 
 
 def _try_move(
-    state: State, node: int, near: npt.NDArray[np.int32], own: int, part: int
+    state: State, node: int, near: IntArray, own: int, part: int
 ) -> tuple[float, Changes, tuple[int, int]]:
     """Change of the objective by the move, of the rows each part sends, and of those that both receive."""
     owner = state.part_of[near]
@@ -78,7 +76,7 @@ def _try_move(
     return sum(received) + state.unit * penalty, change, received
 
 
-def _move(state: State, node: int, near: npt.NDArray[np.int32], own: int, part: int) -> None:
+def _move(state: State, node: int, near: IntArray, own: int, part: int) -> None:
     _, change, received = _try_move(state, node, near, own, part)
     state.loads[state.kinds] += change
     state.loads[state.kinds + 1, [own, part]] += received

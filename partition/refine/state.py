@@ -6,25 +6,34 @@ Shapes:
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from partition.adjacency import Int64Array, IntArray
-from partition.refine import native, portable
+from partition.adjacency import Adjacency, Int64Array, IntArray
 
 Int32Array = npt.NDArray[np.int32]
 Loads = npt.NDArray[np.float64]
 
 
+class Passes(Protocol):
+    """The two operations; sweep.c and portable.py do the same."""
+
+    def tally(self, state: State) -> None:
+        """Fill `count`, the rows sent and the rows received."""
+
+    def sweep(self, state: State, first: int) -> int:
+        """Best move of every dirty node, in order from `first`; the number of moves."""
+
+
 @dataclasses.dataclass(eq=False)
 class State:
-    """Arrays of sweep.c; `tally` and `sweep` change them in place."""
+    """The arrays that `passes` work on and change in place."""
 
-    indptr: Int64Array
-    indices: Int32Array
+    adjacency: Adjacency
+    """Symmetric, with int32 indices."""
     weights: npt.NDArray[np.float32]
     """[K, N] what each node adds to each load."""
     part_of: Int32Array
@@ -33,13 +42,14 @@ class State:
     strength: Loads
     """[K+2] penalty per mean load above the cap, in units."""
     parts: int
-    library: ctypes.CDLL | None
+    passes: Passes
     unit: float = 1.0
     """Rows that one mean load is worth."""
     pull: float = 0.02
     """Weight of the squared distance to the mean load, in units."""
 
     def __post_init__(self) -> None:
+        assert self.adjacency.indices.dtype == np.int32
         self.nodes = self.part_of.size
         self.kinds = self.weights.shape[0]
         self.count: Int32Array = np.zeros((self.nodes, self.parts), np.int32)
@@ -59,8 +69,18 @@ class State:
         self.loads[:] = 0
         for kind in range(self.kinds):
             self.loads[kind] = np.bincount(self.part_of, weights=self.weights[kind], minlength=self.parts)
-        self.tally()
+        self.passes.tally(self)
         self.set_means()
+
+    @property
+    def indptr(self) -> Int64Array:
+        """int64 [N+1]"""
+        return self.adjacency.indptr
+
+    @property
+    def indices(self) -> IntArray:
+        """int32 [E]"""
+        return self.adjacency.indices
 
     @property
     def volume(self) -> int:
@@ -78,20 +98,6 @@ class State:
         worst: Loads = (self.loads * self.per_mean[:, None]).max(axis=1)
         return worst
 
-    def tally(self) -> None:
-        """Count every node's neighbours by part, and the rows that each part sends."""
-        if self.library is not None:
-            self.library.tally(ctypes.byref(native.c_state(self)))
-        else:
-            portable.tally(self)
-
     def sweep(self, first: int) -> int:
         """Look at every dirty node once and make its best move; the number of moves made."""
-        if self.library is not None:
-            return int(self.library.sweep(ctypes.byref(native.c_state(self)), first))
-        return portable.sweep(self, first)
-
-
-def narrow(indices: IntArray) -> Int32Array:
-    """Node ids as int32."""
-    return indices.astype(np.int32, copy=False)
+        return self.passes.sweep(self, first)

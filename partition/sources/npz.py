@@ -55,7 +55,7 @@ def _graph(spec: SourceSpec, name: str, arrays: Mapping[str, npt.NDArray[Any]]) 
     num_nodes = labels.shape[0]
     arcs = checked_arcs(name, _needed(name, arrays, "edge_index"), num_nodes)
     directed = spec.flag("directed")
-    indptr, indices = csr_from_arcs(
+    adjacency = csr_from_arcs(
         arcs[0], arcs[1], num_nodes, symmetrise=not directed, scratch=spec.folder("scratch")
     )
     del arcs
@@ -66,9 +66,8 @@ def _graph(spec: SourceSpec, name: str, arrays: Mapping[str, npt.NDArray[Any]]) 
         notes = (*notes, f"{dropped} nodes of the split have no label and were left out of it")
     stated = int(arrays["num_classes"]) if "num_classes" in arrays else 0
     return Graph(
-        indptr=indptr,
-        indices=indices,
-        features=_features(spec, name, arrays, np.diff(indptr)),
+        adjacency=adjacency,
+        features=_features(spec, name, arrays, adjacency.degree),
         labels=labels,
         split=split,
         num_classes=stated or count_classes(name, labels, task),

@@ -80,16 +80,15 @@ def _read(spec: SourceSpec, folder: Path, known: OgbSet) -> Graph:
     num_nodes = label_array.shape[0]
     arcs = checked_arcs(spec.target, edge_index, num_nodes)
     directed = spec.flag("directed")
-    indptr, indices = csr_from_arcs(
+    adjacency = csr_from_arcs(
         arcs[0], arcs[1], num_nodes, symmetrise=not directed, scratch=spec.folder("scratch")
     )
     labelled = label_array >= 0 if task == "single" else np.ones(num_nodes, np.bool_)
     split, dropped = labelled_split(_split(folder, known, num_nodes), labelled)
     if "features" in spec.options:
-        features = made_features(spec.text, spec.options["features"], np.diff(indptr))
+        features = made_features(spec.text, spec.options["features"], adjacency.degree)
     return Graph(
-        indptr=indptr,
-        indices=indices,
+        adjacency=adjacency,
         features=as_features(features),
         labels=label_array,
         split=split,

@@ -98,14 +98,13 @@ def _generate(text: str, chosen: dict[str, float]) -> Graph:
     np.add(high, low, out=arcs[keys.size :])
     del keys, low, high
     arcs.sort()
-    indptr, indices = csr_from_keys(arcs, nodes)
+    adjacency = csr_from_keys(arcs, nodes)
     del arcs
     labels = rng.permutation(np.arange(int(chosen["communities"])) % classes)[community].astype(np.int64)
     noisy = rng.random(nodes) < chosen["noise"]
     labels[noisy] = rng.integers(0, classes, int(noisy.sum()))
     return Graph(
-        indptr=indptr,
-        indices=indices,
+        adjacency=adjacency,
         features=_features(rng, labels, classes, features, chosen["spread"]),
         labels=labels,
         split=_split(rng, nodes, chosen["train"], chosen["val"]),

@@ -40,7 +40,7 @@ def test_compiled_and_python_stream_passes_are_the_same(seed: int, parts: int, a
         load, size = np.zeros(parts), np.zeros(parts, np.int64)
         moved = [
             stream_pass(
-                graph.indptr, graph.indices, part_of, load, size,
+                graph.adjacency, part_of, load, size,
                 ldg=ldg, extra=2.0, share=parts / (graph.num_arcs + 48), alpha=1.5, cap=1.1, native=native,
             )
             for _ in range(3)
@@ -59,8 +59,7 @@ def test_compiled_and_python_cluster_passes_are_the_same(seed: int, arcs: int, c
     for native in (compiled(), None):
         label, weight = np.arange(24, dtype=np.int32), np.diff(graph.indptr) + 1.0
         moved = [
-            cluster_pass(graph.indptr, graph.indices, label, weight, extra=1.0, cap=cap, native=native)
-            for _ in range(3)
+            cluster_pass(graph.adjacency, label, weight, extra=1.0, cap=cap, native=native) for _ in range(3)
         ]
         results.append((moved, label.tolist(), weight.tolist()))
     assert results[0] == results[1]
@@ -80,9 +79,9 @@ def test_coarse_graph_counts_the_arcs_between_clusters(chunk: int, monkeypatch: 
     for a, b in arc_set(graph):
         expected[cluster_of[b], cluster_of[a]] += 1
     np.fill_diagonal(expected, 0)
-    indptr, indices, counts = coarse_graph(graph.indptr, graph.indices, cluster_of, 6)
+    coarse, counts = coarse_graph(graph.adjacency, cluster_of, 6)
     found = np.zeros((6, 6), int)
-    found[np.repeat(np.arange(6), np.diff(indptr)), indices] = counts
+    found[np.repeat(np.arange(6), coarse.degree), coarse.indices] = counts
     assert np.array_equal(found, expected)
 
 
@@ -182,9 +181,8 @@ def test_work_weights_even_out_what_they_are_told_to() -> None:
     worst = []
     for train_work in (0.0, 20.0):
         recipe = Recipe(parts=4, starts=2, refine=False, train_work=train_work, node_work=1.0)
-        part_of = metis_csr(
-            graph.indptr, graph.indices, 4, weights=work_weights(graph, graph.indptr, recipe), imbalance=1.03
-        )
+        weights = work_weights(graph.adjacency, graph.split, recipe)
+        part_of = metis_csr(graph.adjacency, 4, weights=weights, imbalance=1.03)
         train = np.bincount(part_of[graph.split == 1], minlength=4)
         worst.append(train.max() / train.mean())
     assert worst[1] < worst[0]

@@ -61,8 +61,8 @@ def span(graph: Graph, order: np.ndarray) -> float:
 def test_pieces_bring_neighbours_close() -> None:
     graph = load("synthetic:nodes=4000,degree=16,features=2,classes=3,communities=20")
     plain = span(graph, np.arange(4000))
-    assert span(graph, locality_order(graph.indptr, graph.indices)) < 0.5 * plain
-    assert span(graph, locality_order(graph.indptr, graph.indices, order="none")) == plain
+    assert span(graph, locality_order(graph.adjacency)) < 0.5 * plain
+    assert span(graph, locality_order(graph.adjacency, order="none")) == plain
 
 
 def test_order_of_a_part_that_reaches_disk(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from partition.assign import Recipe, assign
 from partition.assign.metis import metis_csr
 from partition.graph import Graph
 from partition.refine import Aims, load_weights, new_state, obstacle, refine
-from partition.refine.native import SOURCE, compiled
+from partition.refine import portable as portable_passes
+from partition.refine.compiled import SOURCE, compiled
 from partition.refine.state import State
 from partition.sources import load
 from partition.volume import total_volume, volume_matrix
@@ -27,10 +28,10 @@ needs_compiler = pytest.mark.skipif(compiled() is None, reason="no C compiler he
 
 
 def state_of(graph: Graph, part_of: np.ndarray, parts: int, *, portable: bool = False) -> State:
-    weights = load_weights(graph.indptr, graph.split)
-    state = new_state(graph.indptr, graph.indices, weights, part_of, parts, Aims())
+    weights = load_weights(graph.adjacency, graph.split)
+    state = new_state(graph.adjacency, weights, part_of, parts, Aims())
     if portable:
-        state.library = None
+        state.passes = portable_passes
     return state
 
 
@@ -98,7 +99,7 @@ def test_every_sweep_lowers_what_it_says_it_lowers(strength: float) -> None:
 def test_refinement_keeps_its_promises_after_metis() -> None:
     """No more than 2 % above METIS's volume, a lower worst sender, more even arcs."""
     graph = load(COMMUNITIES)
-    raw = metis_csr(graph.indptr, graph.indices, 4)
+    raw = metis_csr(graph.adjacency, 4)
     state = state_of(graph, raw, 4)
     before = dict(zip(partition.refine.LOADS, state.worst_over_mean(), strict=True))
     found = refine(state, reference=state.volume, aims=Aims())
@@ -115,7 +116,7 @@ def test_refinement_keeps_its_promises_after_metis() -> None:
 def test_slack_is_never_exceeded_even_for_balance() -> None:
     """Training nodes all in METIS's part 0: evenness costs volume, and may not beyond the slack."""
     graph = load(COMMUNITIES)
-    raw = metis_csr(graph.indptr, graph.indices, 4)
+    raw = metis_csr(graph.adjacency, 4)
     uneven = dataclasses.replace(graph, split=np.where(raw == 0, 1, graph.split).astype(np.uint8))
     volume = total_volume(graph, raw, 4)
     strict = refine(state_of(uneven, raw, 4), reference=volume, aims=Aims(slack=0.0, balance=20.0))
