@@ -6,6 +6,7 @@ Only a `UserError` becomes one line and exit status 2; any other exception keeps
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LONGEST = 300
@@ -15,6 +16,19 @@ LONGEST = 300
 class UserError(ValueError):
     """A mistake of the user; the message is one line with both numbers and the way out."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """`text` in one line, without what a terminal obeys: names come from files that anybody may have made."""
+    line = re.sub(r"[\t-\r\x85\u2028\u2029]+", " ", text)
+    if line.isprintable():
+        return line
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line
+    )
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' or nothing."""
@@ -23,5 +37,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error`, shortened, without line breaks."""
-    return " ".join(str(error).split())[:LONGEST] or type(error).__name__
+    """The message of `error`, shortened, in one line."""
+    return printable(" ".join(str(error).split())[:LONGEST]) or type(error).__name__

@@ -9,8 +9,6 @@ Shapes:
 
 from __future__ import annotations
 
-import importlib
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,26 +19,12 @@ from partition.adjacency import row_numbers
 from partition.errors import UserError
 from partition.graph import Graph
 from partition.labels import SPLIT_NAMES, split_from_indices
+from partition.optional import optional
 from partition.sources.features import WAYS_OUT, made_features
 
 FEATURE_KEYS = ("feat", "features", "x")
 LABEL_KEYS = ("label", "labels", "y")
 Lookup = Callable[[str], Any]
-
-
-def library(name: str) -> Any:
-    """The module `name`, or a ValueError that says how to get it."""
-    os.environ.setdefault("DGLBACKEND", "pytorch")
-    package = name.partition(".")[0]
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        install = {"dgl": "dgl==1.1.3 (Python < 3.12)", "torch_geometric": "torch_geometric"}.get(
-            package, package
-        )
-        raise UserError(
-            f"{package} cannot be imported ({error}); pip install {install}, or use npz:FILE"
-        ) from error
 
 
 def from_dgl(
@@ -96,7 +80,7 @@ def from_pyg(
 
 def to_dgl(graph: Graph) -> Any:
     """A `dgl.DGLGraph` with `feat`, `label` and the three masks."""
-    dgl, torch = library("dgl"), library("torch")
+    dgl, torch = optional("dgl"), optional("torch")
     source, target = _arcs(graph)
     made = dgl.graph((torch.from_numpy(source), torch.from_numpy(target)), num_nodes=graph.num_nodes)
     made.ndata["feat"] = torch.from_numpy(_dense(graph))
@@ -108,7 +92,7 @@ def to_dgl(graph: Graph) -> Any:
 
 def to_pyg(graph: Graph) -> Any:
     """A `torch_geometric.data.Data` with `x`, `y`, `edge_index` and the three masks."""
-    made, torch = library("torch_geometric.data").Data(), library("torch")
+    made, torch = optional("torch_geometric.data").Data(), optional("torch")
     made.edge_index = torch.from_numpy(np.stack(_arcs(graph)))
     made.x = torch.from_numpy(_dense(graph))
     made.y = torch.from_numpy(np.array(graph.labels))

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from partition.errors import UserError, nearest, one_line
 from partition.graph import Graph
-from partition.interchange import as_numpy, from_dgl, library
+from partition.interchange import as_numpy, from_dgl
+from partition.optional import optional
 from partition.sources import SourceSpec
 from partition.sources.features import standardised
 
@@ -72,7 +73,7 @@ def load(spec: SourceSpec) -> Graph:
 
 
 def _class(spec: SourceSpec) -> tuple[str, Any]:
-    data_sets = library("dgl.data")
+    data_sets = optional("dgl.data")
     name = spec.target.lower()
     class_name = DATA_SETS.get(name, spec.target)
     kind = getattr(data_sets, class_name, None)
@@ -106,8 +107,8 @@ def _partition(spec: SourceSpec, config: Path) -> Graph:
         _read_part(config.parent, described[f"part-{part}"], part, num_nodes, part_of, tables)
         for part in range(parts)
     ]
-    whole = library("dgl").graph(tuple(np.concatenate(arcs, axis=1)), num_nodes=num_nodes)
-    torch = library("torch")
+    whole = optional("dgl").graph(tuple(np.concatenate(arcs, axis=1)), num_nodes=num_nodes)
+    torch = optional("torch")
     for key, table in tables.items():
         whole.ndata[key] = torch.from_numpy(table)
     return from_dgl(
@@ -130,7 +131,7 @@ def _read_part(
     tables: dict[str, npt.NDArray[Any]],
 ) -> npt.NDArray[Any]:
     """Arcs [2, E] of one DGL part, in global ids; fills in its nodes' part and node data."""
-    reading = library("dgl.data.utils")
+    reading = optional("dgl.data.utils")
     for name in ("part_graph", "node_feats"):
         if not (folder / files[name]).is_file():
             raise UserError(f"{folder / files[name]}: missing; part {part} of the DGL folder is not whole")

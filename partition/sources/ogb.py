@@ -32,6 +32,7 @@ from partition.adjacency import csr_from_arcs
 from partition.errors import UserError, nearest, one_line
 from partition.graph import Features, Graph, as_features, checked_arcs
 from partition.labels import as_labels, labelled_split, split_from_indices
+from partition.optional import optional
 from partition.sources import SourceSpec
 from partition.sources.archive import open_archive
 from partition.sources.features import made_features
@@ -145,7 +146,7 @@ def _table(path: Path, dtype: Any) -> npt.NDArray[Any]:
     """A csv.gz file without header, [rows, columns]."""
     if not path.is_file():
         raise UserError(f"{path}: missing; fetch the folder again")
-    pandas = importlib.import_module("pandas")
+    pandas = optional("pandas")
     try:
         frame = pandas.read_csv(path, compression="gzip", header=None, dtype=dtype)
     except (ValueError, EOFError, OSError) as error:

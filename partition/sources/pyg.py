@@ -16,7 +16,8 @@ from typing import Any
 
 from partition.errors import UserError, nearest, one_line
 from partition.graph import Graph
-from partition.interchange import from_pyg, library
+from partition.interchange import from_pyg
+from partition.optional import optional
 from partition.sources import SourceSpec
 from partition.sources.features import standardised
 
@@ -53,7 +54,7 @@ def load(spec: SourceSpec) -> Graph:
 
 
 def _class(spec: SourceSpec, class_name: str) -> Any:
-    data_sets = library("torch_geometric.datasets")
+    data_sets = optional("torch_geometric.datasets")
     kind = getattr(data_sets, class_name, None)
     if not inspect.isclass(kind):
         known = [entry for entry in dir(data_sets) if entry[:1].isupper()]

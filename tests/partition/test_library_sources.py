@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from partition.build import partition_graph
 from partition.graph import Graph
-from partition.interchange import library
+from partition.optional import optional
 from partition.sources import load
 from partition.sources.ogb import edge_means, quiet_ogb
 from partition.store import read_manifest
@@ -224,7 +224,7 @@ def test_objects_without_features_labels_or_masks(dgl: Any, sample: Graph) -> No
 
 def dgl_folder(root: Path, name: str) -> Path:
     """Where DGL keeps the unpacked files of a data set: its name and a hash of the address they come from."""
-    address = library("dgl.data.utils")._get_dgl_url(f"dataset/{name}.zip")
+    address = optional("dgl.data.utils")._get_dgl_url(f"dataset/{name}.zip")
     return root / f"{name}_{hashlib.sha1(address.encode()).hexdigest()[:8]}"
 
 
@@ -278,7 +278,7 @@ def test_dgl_reddit(dgl: Any, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_dgl_parts_are_read_as_they_are(dgl: Any, tmp_path: Path, sample: Graph) -> None:
-    torch = library("torch")
+    torch = optional("torch")
     torch.manual_seed(0)
     made = sample.to_dgl()
     made.ndata["original"] = torch.arange(30)
@@ -330,5 +330,5 @@ def test_library_mistakes(dgl: Any, pyg: Any, tmp_path: Path, monkeypatch: pytes
         load(f"dgl:flickr,root={tmp_path}")
     assert "\n" not in str(error.value)
     monkeypatch.setitem(sys.modules, "torch_geometric.datasets", None)
-    with pytest.raises(ValueError, match="pip install torch_geometric"):
+    with pytest.raises(ValueError, match=r"pip install 'bnsgcn\[pyg\]'"):
         load("pyg:Planetoid/Cora")

@@ -12,7 +12,6 @@ import pytest
 from partition.assign import Recipe, assign
 from partition.build import partition_graph
 from partition.cache import cached_parts
-from partition.plot import plot_quality
 from partition.quality import inspect_parts
 from partition.volume import cut_arcs, total_volume, volume_matrix
 from tests.partition.graphs import arc_set, random_arcs, random_graph, read_parts
@@ -84,15 +83,6 @@ def test_components(tmp_path: Path) -> None:
     partition_graph(graph, parts=2, out=tmp_path / "parts", method=f"file:{tmp_path}/parts.npy")
     quality = inspect_parts(tmp_path / "parts")
     assert [part.components for part in quality.per_part] == [2, 2]  # two cliques; two isolated nodes
-
-
-def test_plot_is_a_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed here")
-    partition_graph(SOURCE, parts=3, out=tmp_path / "parts")
-    plot_quality(inspect_parts(tmp_path / "parts"), tmp_path / "quality.png")
-    assert (tmp_path / "quality.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ValueError, match="no such folder for the picture"):
-        plot_quality(inspect_parts(tmp_path / "parts"), tmp_path / "nowhere" / "quality.png")
 
 
 def test_worst_part_comes_first(tmp_path: Path) -> None:
