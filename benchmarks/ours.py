@@ -18,7 +18,8 @@ from typing import Any
 from benchmarks.contest import Contestant, Turns, forget_peak, peak_rss_bytes, python
 from benchmarks.workloads import recipe
 from bnsgcn.config import TrainConfig
-from bnsgcn.run import build_model, joined
+from bnsgcn.record.rss import rss_bytes
+from bnsgcn.run import build_model, joined, least_bytes_of
 from bnsgcn.train.trainer import Trainer
 from partition.store import open_part
 
@@ -101,14 +102,14 @@ def main() -> None:
     turns = Turns()
     config = TrainConfig.from_json(options.config)
     with joined(config) as world:
-        part = open_part(options.parts_dir, world.rank, verify=False)
+        part, process_bytes = open_part(options.parts_dir, world.rank, verify=False), rss_bytes()
         trainer = Trainer(world, part, build_model(part.manifest, config), config)
         loading_peak = peak_rss_bytes()
         forget_peak()
         turns.say(
             event="ready",
             loading_peak_rss_bytes=loading_peak,
-            least_rss_bytes=sum(trainer.least_bytes().values()),
+            least_rss_bytes=sum(least_bytes_of(trainer, process_bytes).values()),
         )
         while turns.wait():
             metrics = trainer.train_epoch()

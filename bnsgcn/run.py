@@ -18,6 +18,9 @@ from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World, local_size
 from bnsgcn.kernels.pool import prefer_large_pages
 from bnsgcn.nn.models import build_model
+from bnsgcn.plan.bytes import layer_widths
+from bnsgcn.plan.memory import least_bytes, sizes_of
+from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores
@@ -49,7 +52,8 @@ def train_worker(
 ) -> dict[str, Any]:
     """Train on this worker's part; returns the summary. Collective over torchrun's workers.
 
-    Errors: ValueError for whatever a user can cause; see `Trainer`, `RunFolder.create` and `open_part`.
+    Raises:
+        UserError: whatever a user can cause; see `Trainer`, `RunFolder.create` and `open_part`.
     """
     manifest = read_manifest(parts_dir)
     with joined(config) as world:
@@ -60,7 +64,26 @@ def train_worker(
         if world.rank == 0:
             run.create(config, manifest, parts_dir)
         world.barrier()
-        return _trainer(world, open_part(parts_dir, world.rank), config, run, listener).fit()
+        process_bytes = rss_bytes()
+        trainer = _trainer(world, open_part(parts_dir, world.rank), config, run, listener)
+        least = torch.tensor([sum(least_bytes_of(trainer, process_bytes).values())], device=world.device)
+        return trainer.fit({"least_rss_bytes": int(world.all_reduce(least, "max"))})
+
+
+def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
+    """The least memory that an epoch of the options' model needs here, by purpose (see plan/memory.py).
+
+    `process_bytes`: what this process held before anything was read.
+    """
+    manifest, config = trainer.part.manifest, trainer.config
+    return least_bytes(
+        sizes_of(trainer.training),
+        layer_widths(manifest, config),
+        config,
+        sum(parameter.numel() for parameter in trainer.model.parameters()),
+        process_bytes,
+        directed=manifest.directed,
+    )
 
 
 def evaluate_run(run_dir: str | Path) -> Scores:

@@ -207,6 +207,14 @@ class RunFolder:
         """Write summary.json, whole or not at all."""
         write_json(self.path / "summary.json", summary)
 
+    def summary(self) -> dict[str, Any] | None:
+        """What `write_summary` wrote; None where there is nothing, or nothing that can be read."""
+        try:
+            found = json.loads((self.path / "summary.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
     def log_error(self, rank: int, text: str) -> Path | None:
         """Keep the traceback of a rank that failed, in a folder that holds a run; where it is."""
         if not (self.path / "config.json").exists():

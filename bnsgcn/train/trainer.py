@@ -6,8 +6,8 @@ command lines; see run.py for what a worker process does around it.
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,21 @@ from torch import Tensor
 from bnsgcn import kernels as kernel_backends
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.nn import GNN
 from bnsgcn.nn.hop import Clock
-from bnsgcn.nn.loss import task_loss
-from bnsgcn.plan.bytes import layer_widths
-from bnsgcn.plan.memory import least_bytes, sizes_of
 from bnsgcn.record import measurements
-from bnsgcn.record.rss import rss_bytes
-from bnsgcn.record.run_folder import Listener, RunFolder, Silent
+from bnsgcn.record.recorder import Recorder
+from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.train.gradients import FlatGradients
 from bnsgcn.train.hop_sets import HopSet, HopSets, Stage
-from bnsgcn.train.optimizer import Adam
+from bnsgcn.train.keeper import Keeper
+from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
+from bnsgcn.train.progress import Progress
 from bnsgcn.train.scores import MetricName, default_metric
+from bnsgcn.train.target import Target
 from partition.errors import UserError
 from partition.graph import TRAIN
 from partition.store import Part
@@ -40,18 +39,6 @@ from partition.store import Part
 
 class NonFiniteLoss(RuntimeError):
     """The loss is not a number any more."""
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run is; the same on every rank and in every checkpoint."""
-
-    epoch: int = 0
-    best_val: float = -math.inf
-    best_test: float = math.nan
-    best_epoch: int = -1
-    worse_evaluations: int = 0
-    loss: float = math.nan
 
 
 class Trainer:
@@ -63,11 +50,15 @@ class Trainer:
         model: any module whose forward(hops, x) gives the logits of hops[-1]'s destination rows; built from
             `bnsgcn.nn` convolutions, one hop each. The same on all ranks (rank 0's weights are taken).
         config: options; those of the model's shape are not looked at.
+        optimizer: makes the optimiser of the model's parameters; None = Adam with the options' learning rate
+            and weight decay, which are not looked at otherwise.
+        schedule: factor on the learning rate of every epoch; None = 1.
         run: run folder for records; None = none are written.
         checkpoints: where checkpoints go; None = none, and the best weights are kept in memory.
         listener: follows the run on rank 0.
 
-    Errors: ValueError when workers and parts differ in number, or options do not fit the model.
+    Raises:
+        UserError: workers and parts differ in number, or options do not fit the model.
     """
 
     def __init__(
@@ -77,6 +68,8 @@ class Trainer:
         model: torch.nn.Module,
         config: TrainConfig,
         *,
+        optimizer: MakeOptimizer | None = None,
+        schedule: Schedule | None = None,
         run: RunFolder | None = None,
         checkpoints: Checkpoints | None = None,
         listener: Listener | None = None,
@@ -86,13 +79,11 @@ class Trainer:
                 f"{part.manifest.parts} parts but {world.size} workers; start {part.manifest.parts} workers "
                 f"or partition into {world.size} parts"
             )
-        self._process_bytes = rss_bytes()
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
         self.progress = Progress()
         self.metric: MetricName = default_metric(part.manifest.task, part.manifest.source)
-        self._run, self._checkpoints, self._listener = run, checkpoints, listener or Silent()
         self._stage = Stage(
             world=world,
             kernels=kernel_backends.select(config.kernel, world.device, dtype),
@@ -104,39 +95,18 @@ class Trainer:
         )
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
-        self._aim()
+        self._target = Target(world, part, self.training.logits_rows, self._sets.labelled(TRAIN), dtype)
         self._gradients = FlatGradients(self.model.parameters())
-        self._optimizer = Adam(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        self._best_weights: dict[str, Tensor] | None = None
-        self._least_bytes = 0
-        self._epochs: list[dict[str, float]] = []
-
-    def _aim(self) -> None:
-        """What the loss is over: places of the training nodes among the logits, labels, global count."""
-        rows = self.training.logits_rows
-        targets = np.flatnonzero(self._sets.labelled(TRAIN)[rows])
-        device = self.world.device
-        self._target_place = None if targets.size == rows.size else torch.from_numpy(targets).to(device)
-        labels = torch.from_numpy(np.ascontiguousarray(self.part.labels[rows[targets]])).to(device)
-        self._labels = labels if labels.dim() == 1 else labels.to(self._stage.dtype)
-        self._target_count = int(self.world.all_reduce(torch.tensor([targets.size], device=device)))
-        if self._target_count == 0:
-            raise UserError(
-                "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
-            )
-
-    def least_bytes(self) -> dict[str, int]:
-        """The least memory that an epoch on this worker needs, by purpose (see plan/memory.py).
-
-        Empty for a model of one's own, whose widths nobody knows.
-        """
-        if not isinstance(self.model, GNN):
-            return {}
-        manifest = self.part.manifest
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        sizes, widths = sizes_of(self.training), layer_widths(manifest, self.config)
-        return least_bytes(
-            sizes, widths, self.config, parameters, self._process_bytes, directed=manifest.directed
+        make = optimizer or (lambda chosen: Adam(chosen, lr=config.lr, weight_decay=config.weight_decay))
+        self._optimizer = make(list(self.model.parameters()))
+        self._rates = Rates(self._optimizer, schedule)
+        self._recorder = Recorder(world, run, listener)
+        self._keeper = Keeper(
+            checkpoints,
+            model=self.model,
+            optimizer=self._optimizer,
+            progress=self.progress,
+            lanes=self.training.lanes,
         )
 
     @property
@@ -146,55 +116,62 @@ class Trainer:
 
     # ---- a run ----
 
-    def fit(self) -> dict[str, Any]:
-        """Train to the end; returns the summary of DESIGN section 7. Collective."""
+    def fit(self, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Train to the end; returns the summary. Collective.
+
+        A run that is over already stays as it is.
+
+        Args:
+            facts: what else the summary is to hold.
+        """
         self._start()
-        config, progress = self.config, self.progress
-        while progress.epoch < config.epochs:
-            metrics = self.train_epoch()
-            last = progress.epoch == config.epochs
-            scores = None
-            if last or (config.eval_every and progress.epoch % config.eval_every == 0):
-                scores = self._evaluate_and_note()
-            self._log(metrics, scores)  # before the epoch is sealed: what a checkpoint holds has its line
-            if self._save_is_due(evaluated=scores is not None):
-                self.save(best=progress.best_epoch == progress.epoch - 1)
-            if config.patience and progress.worse_evaluations >= config.patience:
-                break
+        if self.progress.is_over(self.config):
+            ended = self._recorder.end_again(self.progress.epoch)
+            if ended is not None:
+                return ended
+        while not self.progress.is_over(self.config):
+            measured = self.train_epoch()
+            scores = self.evaluate() if self._evaluation_is_due() else None
+            better = scores is not None and self.progress.note(scores)
+            # Before the checkpoint: an epoch that is not trained again has its line.
+            found = {} if scores is None else {"val_score": scores.val, "test_score": scores.test}
+            self._recorder.epoch(measured, found)
+            if better or self._checkpoint_is_due(evaluated=scores is not None):
+                self.save(best=better)
         self.training.drain()
-        summary = self.summary()
-        if self._run is not None and self.world.rank == 0:
-            self._run.write_summary(summary)
-        if self.world.rank == 0:
-            self._listener.on_end(summary)
+        summary = self.summary() | dict(facts or {})
+        self._recorder.end(summary)
         return summary
 
     def _start(self) -> None:
         for tensor in [*self.model.parameters(), *self.model.buffers()]:
             self.world.broadcast(tensor.data)
-        least = torch.tensor([sum(self.least_bytes().values())], device=self.world.device)
-        self._least_bytes = int(self.world.all_reduce(least, "max"))
-        if self.config.resume and self._checkpoints is not None and self._checkpoints.latest() is not None:
+        if self.config.resume and self._keeper.holds_any():
             self.load("latest")
-        if self._run is not None:
-            self._run.rewind(self.progress.epoch, self.world.rank)
-            if self.world.rank == 0:  # the summary is of the whole run
-                self._epochs = self._run.metrics()
-        if self.world.rank == 0:
-            self._listener.on_start(
-                {
-                    "name": self.part.manifest.name,
-                    "parts": self.world.size,
-                    "model": self.config.model,
-                    "epochs": self.config.epochs,
-                    "start_epoch": self.progress.epoch,
-                    "metric": self.metric,
-                    "nodes": self.part.manifest.num_nodes,
-                    "arcs": self.part.manifest.num_arcs,
-                    "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-                    "kernel": self._stage.kernels.name,
-                }
-            )
+        manifest = self.part.manifest
+        self._recorder.start(
+            self.progress.epoch,
+            {
+                "name": manifest.name,
+                "parts": self.world.size,
+                "model": self.config.model,
+                "epochs": self.config.epochs,
+                "start_epoch": self.progress.epoch,
+                "metric": self.metric,
+                "nodes": manifest.num_nodes,
+                "arcs": manifest.num_arcs,
+                "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+                "kernel": self._stage.kernels.name,
+            },
+        )
+
+    def _evaluation_is_due(self) -> bool:
+        every, epoch = self.config.eval_every, self.progress.epoch
+        return epoch == self.config.epochs or (every > 0 and epoch % every == 0)
+
+    def _checkpoint_is_due(self, *, evaluated: bool) -> bool:
+        every, progress = self.config.checkpoint_every, self.progress
+        return progress.is_over(self.config) or (progress.epoch % every == 0 if every else evaluated)
 
     def train_epoch(self) -> dict[str, float]:
         """One epoch: forward, backward, reduce, step. Returns this rank's measurements. Collective."""
@@ -204,9 +181,10 @@ class Trainer:
         self.training.begin(epoch)
         probing = bool(self.config.telemetry_every) and epoch % self.config.telemetry_every == 0
         self.training.watch(probing)
+        self._rates.begin(epoch)
         with stage.spans.measure("epoch"):
             self._gradients.zero()
-            loss = self._forward()
+            loss = self._target.loss(self.model(self.training.hops, self.training.features))
             loss.backward()
             with stage.spans.measure("reduce"):
                 self.progress.loss = float(self._gradients.reduce(self.world, loss))
@@ -220,12 +198,6 @@ class Trainer:
                 measured |= lane.probe.results(self.world)
         return measured
 
-    def _forward(self) -> Tensor:
-        logits = self.model(self.training.hops, self.training.features)
-        if self._target_place is not None:
-            logits = logits[self._target_place]
-        return task_loss(logits, self._labels, self._target_count)
-
     def _stop_at_non_finite(self, epoch: int) -> None:
         layers = [*self._sets.convs, *(m for m in self.model.modules() if isinstance(m, torch.nn.Linear))]
         layer = first_non_finite_layer(self.model, self.evaluation, layers)
@@ -235,19 +207,6 @@ class Trainer:
             f"lower --lr (now {self.config.lr:g}) or look at the features"
         )
 
-    def _log(self, own: dict[str, float], scores: Scores | None) -> None:
-        """Aggregate over ranks and write a line. Collective."""
-        merged = measurements.of_all_ranks(self.world, own)
-        if scores is not None:
-            merged |= {"val_score": scores.val, "test_score": scores.test}
-        self._epochs.append(merged)
-        if self._run is not None:
-            self._run.log_rank(self.world.rank, own)
-        if self.world.rank == 0:
-            if self._run is not None:
-                self._run.log_epoch(merged)
-            self._listener.on_epoch(merged)
-
     # ---- scores and checkpoints ----
 
     def evaluate(self) -> Scores:
@@ -255,54 +214,18 @@ class Trainer:
         self.training.drain()
         return evaluate(self.model, self.evaluation, self.part, self.metric)
 
-    def _evaluate_and_note(self) -> Scores:
-        scores, progress = self.evaluate(), self.progress
-        if scores.val > progress.best_val or progress.best_epoch < 0:
-            progress.best_val, progress.best_test = scores.val, scores.test
-            progress.best_epoch, progress.worse_evaluations = progress.epoch - 1, 0
-            if self._checkpoints is None:
-                self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        else:
-            progress.worse_evaluations += 1
-        return scores
-
-    def _save_is_due(self, *, evaluated: bool) -> bool:
-        """The best, the last, and every so many epochs or with every evaluation."""
-        epoch, every = self.progress.epoch, self.config.checkpoint_every
-        if epoch == self.config.epochs or self.progress.best_epoch == epoch - 1:
-            return True
-        return epoch % every == 0 if every else evaluated
-
     def save(self, *, best: bool = False) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""
-        if self._checkpoints is None:
-            return
         self.training.drain()
-        shared = {
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "progress": dataclasses.asdict(self.progress),
-        }
-        own = {"lanes": [lane.state() for lane in self.training.lanes]}
-        self._checkpoints.save(self.progress.epoch, shared, own, best=best)
+        self._keeper.save(best=best)
 
     def load(self, which: str) -> None:
         """Take over a checkpoint: "latest", "best" or a path. Collective."""
-        assert self._checkpoints is not None
-        shared, own = self._checkpoints.load(which)
-        self.model.load_state_dict(shared["model"])
-        self._optimizer.load_state_dict(shared["optimizer"])
-        self.progress = Progress(**shared["progress"])
-        for lane, state in zip(self.training.lanes, own["lanes"], strict=True):
-            lane.load(_moved(state, self.world.device))
+        self._keeper.load(which)
 
     def load_best(self) -> None:
         """Take over the weights of the best validation score so far. Collective."""
-        if self._checkpoints is not None:
-            shared, _ = self._checkpoints.load("best")
-            self.model.load_state_dict(shared["model"])
-        elif self._best_weights is not None:
-            self.model.load_state_dict(self._best_weights)
+        self._keeper.load_best()
 
     def predict(self) -> Tensor:
         """Logits [I, C] of all inner rows of the part, exact, in the part's order. Collective."""
@@ -319,17 +242,7 @@ class Trainer:
             "best_epoch": progress.best_epoch,
             "epochs": progress.epoch,
             "final_loss": progress.loss,
-            **measurements.of_run(self._epochs),
-            **({"least_rss_bytes": self._least_bytes} if self._least_bytes else {}),
+            **self._recorder.over_the_run(),
             "parts": self.world.size,
             "config": self.config.to_json(),
         }
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Tensors inside nested dicts and lists, on `device`."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _moved(entry, device) for key, entry in value.items()}
-    return [_moved(entry, device) for entry in value] if isinstance(value, list) else value

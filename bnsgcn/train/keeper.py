@@ -1,0 +1,81 @@
+"""Keeps what outlives an epoch: the whole loop as checkpoints, or without them the best weights in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnsgcn.exchange.lane import Lane
+from bnsgcn.train.checkpoint import Checkpoints
+from bnsgcn.train.optimizer import Optimizer
+from bnsgcn.train.progress import Progress
+
+
+class Keeper:
+    """Saves and loads weights, optimiser, progress and this rank's lanes; nothing may be in flight.
+
+    Args:
+        checkpoints: where they go; None = only the best weights are kept, in memory.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints | None,
+        *,
+        model: torch.nn.Module,
+        optimizer: Optimizer,
+        progress: Progress,
+        lanes: Sequence[Lane],
+    ) -> None:
+        self._checkpoints, self._model, self._optimizer = checkpoints, model, optimizer
+        self._progress, self._lanes = progress, lanes
+        self._best_weights: dict[str, Tensor] | None = None
+
+    def save(self, *, best: bool = False) -> None:
+        """Write a checkpoint; `best`: the weights are the best so far. Collective."""
+        weights = self._model.state_dict()
+        if self._checkpoints is None:
+            if best:
+                self._best_weights = {name: value.clone() for name, value in weights.items()}
+            return
+        shared = {
+            "model": weights,
+            "optimizer": self._optimizer.state_dict(),
+            "progress": dataclasses.asdict(self._progress),
+        }
+        own = {"lanes": [lane.state() for lane in self._lanes]}
+        self._checkpoints.save(self._progress.epoch, shared, own, best=best)
+
+    def holds_any(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self._checkpoints is not None and self._checkpoints.latest() is not None
+
+    def load(self, which: str) -> None:
+        """Take over a checkpoint: "latest", "best" or a path. Collective."""
+        assert self._checkpoints is not None, "there are no checkpoints to load"
+        shared, own = self._checkpoints.load(which)
+        self._model.load_state_dict(shared["model"])
+        self._optimizer.load_state_dict(shared["optimizer"])
+        self._progress.take_over(shared["progress"])
+        for lane, state in zip(self._lanes, own["lanes"], strict=True):
+            lane.load(_moved(state, next(self._model.parameters()).device))
+
+    def load_best(self) -> None:
+        """Take over the weights of the best validation score so far. Collective."""
+        if self._checkpoints is not None:
+            self._model.load_state_dict(self._checkpoints.load("best")[0]["model"])
+        elif self._best_weights is not None:
+            self._model.load_state_dict(self._best_weights)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors inside nested dicts and lists, on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(entry, device) for key, entry in value.items()}
+    return [_moved(entry, device) for entry in value] if isinstance(value, list) else value

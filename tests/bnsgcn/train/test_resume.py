@@ -1,0 +1,185 @@
+"""A run that is over stays as it is; another one goes on, line by line and bit by bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.nn.models import build_model
+from bnsgcn.record.run_folder import RunFolder, Silent
+from bnsgcn.train.checkpoint import Checkpoints
+from bnsgcn.train.optimizer import Optimizer
+from bnsgcn.train.trainer import Trainer
+from partition.store import open_part
+from tests.bnsgcn.runs import weights_digest
+from tests.bnsgcn.small_graphs import PartsFolder
+
+CONFIG = TrainConfig(layers=2, hidden=8, dropout=0.2, epochs=12, eval_every=2)
+
+
+class NeverBetter(Trainer):
+    """A trainer whose first evaluation stays the best."""
+
+    def evaluate(self) -> Any:
+        return dataclasses.replace(super().evaluate(), val=1.0 - 0.01 * self.progress.epoch)
+
+
+def trainer_in(
+    run_dir: Path,
+    folder: Path,
+    config: TrainConfig,
+    kind: type[Trainer] = Trainer,
+    **more: Any,
+) -> Trainer:
+    """A trainer as the command makes it, for one worker."""
+    part, run = open_part(folder, 0), RunFolder(run_dir)
+    run.create(config, part.manifest, folder)
+    checkpoints = Checkpoints(run_dir, 0, 1, lambda: None)
+    model = build_model(part.manifest, config)
+    return kind(World.single(), part, model, config, run=run, checkpoints=checkpoints, **more)
+
+
+def written(run_dir: Path) -> dict[str, bytes]:
+    return {name: (run_dir / name).read_bytes() for name in ("metrics.jsonl", "rank_0.jsonl", "summary.json")}
+
+
+class Ending(Silent):
+    """Keeps the summary that it is shown."""
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        self.summary = summary
+
+
+@pytest.mark.parametrize("options", [{"patience": 2}, {"patience": 2, "checkpoint_every": 7}, {}], ids=str)
+def test_a_run_that_is_over_stays_as_it_is(
+    options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    folder, config = parts_folder("single", 1), dataclasses.replace(CONFIG, **options)
+    first = trainer_in(tmp_path / "run", folder, config, NeverBetter)
+    first.fit({"least_rss_bytes": 1})
+    assert first.progress.epoch == (6 if "patience" in options else 12)
+    before, ending = written(tmp_path / "run"), Ending()
+    resumed = dataclasses.replace(config, resume=True)
+    again = trainer_in(tmp_path / "run", folder, resumed, NeverBetter, listener=ending)
+    summary = again.fit({"least_rss_bytes": 2})
+    assert again.progress == first.progress
+    assert weights_digest(again.model) == weights_digest(first.model)
+    assert written(tmp_path / "run") == before
+    assert summary == ending.summary == RunFolder(tmp_path / "run").summary()
+
+
+def test_more_epochs_or_more_patience_go_on(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    folder = parts_folder("single", 1)
+    straight = trainer_in(tmp_path / "straight", folder, CONFIG, NeverBetter)
+    expected = straight.fit()
+    for name, short in {"epochs": 6, "patience": 2}.items():
+        changed = dataclasses.replace(CONFIG, **{name: short})
+        assert trainer_in(tmp_path / name, folder, changed, NeverBetter).fit()["epochs"] == 6
+        again = trainer_in(tmp_path / name, folder, dataclasses.replace(CONFIG, resume=True), NeverBetter)
+        assert again.fit()["final_loss"] == expected["final_loss"]
+        assert weights_digest(again.model) == weights_digest(straight.model)
+        assert [line["epoch"] for line in RunFolder(tmp_path / name).metrics()] == list(range(12))
+
+
+def test_a_run_that_was_killed_before_its_summary_gets_one(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    folder = parts_folder("single", 1)
+    expected = trainer_in(tmp_path / "run", folder, CONFIG).fit()
+    (tmp_path / "run" / "summary.json").unlink()
+    resumed = dataclasses.replace(CONFIG, resume=True)
+    found = trainer_in(tmp_path / "run", folder, resumed).fit()
+    assert found | {"config": None} == expected | {"config": None}
+    assert RunFolder(tmp_path / "run").summary() == found
+
+
+def momentum(parameters: list[torch.nn.Parameter]) -> Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+def cosine(epoch: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * epoch / 12))
+
+
+class Warmed:
+    """An optimiser of one's own that takes torch's schedule along."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
+        self._sgd = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True)
+        self._rates = torch.optim.lr_scheduler.LinearLR(self._sgd, total_iters=8)
+
+    def step(self) -> None:
+        self._sgd.step()
+        self._rates.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sgd": self._sgd.state_dict(), "rates": self._rates.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self._sgd.load_state_dict(state["sgd"])
+        self._rates.load_state_dict(state["rates"])
+
+
+WAYS: dict[str, dict[str, Callable[..., Any]]] = {
+    "momentum": {"optimizer": momentum},
+    "cosine": {"optimizer": momentum, "schedule": cosine},
+    "adam cosine": {"schedule": cosine},
+    "warmed": {"optimizer": Warmed},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_optimiser_and_a_schedule_of_ones_own_go_on_bitwise(
+    way: str, parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    folder, more = parts_folder("single", 1), WAYS[way]
+    straight = trainer_in(tmp_path / "straight", folder, CONFIG, **more)
+    straight.fit()
+    short, resumed = dataclasses.replace(CONFIG, epochs=7), dataclasses.replace(CONFIG, resume=True)
+    trainer_in(tmp_path / "resumed", folder, short, **more).fit()
+    again = trainer_in(tmp_path / "resumed", folder, resumed, **more)
+    again.fit()
+    assert weights_digest(again.model) == weights_digest(straight.model)
+
+
+def weights_of(folder: Path, config: TrainConfig, **more: Any) -> str:
+    part = open_part(folder, 0)
+    trainer = Trainer(World.single(), part, build_model(part.manifest, config), config, **more)
+    trainer.fit()
+    return weights_digest(trainer.model)
+
+
+def test_each_way_to_optimise_does_something_else(parts_folder: PartsFolder) -> None:
+    digests = {weights_of(parts_folder("single", 1), CONFIG, **more) for more in [{}, *WAYS.values()]}
+    assert len(digests) == 1 + len(WAYS)
+
+
+def test_the_rate_of_an_epoch_is_the_schedules(parts_folder: PartsFolder) -> None:
+    """A factor of 0 keeps the weights; one of 1 is no schedule; half of everything is half the rate."""
+    folder = parts_folder("single", 1)
+    plain = functools.partial(torch.optim.SGD, lr=0.1)
+    half = functools.partial(torch.optim.SGD, lr=0.05)
+    untouched = build_model(open_part(folder, 0).manifest, CONFIG)
+    assert weights_of(folder, CONFIG, optimizer=plain, schedule=lambda _: 0) == weights_digest(untouched)
+    assert weights_of(folder, CONFIG, schedule=lambda _: 1.0) == weights_of(folder, CONFIG)
+    assert weights_of(folder, CONFIG, optimizer=plain, schedule=lambda _: 0.5) == weights_of(
+        folder, CONFIG, optimizer=half
+    )
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, -0.5])
+def test_a_factor_that_is_no_factor_is_refused(factor: float, parts_folder: PartsFolder) -> None:
+    with pytest.raises(ValueError, match=r"the schedule's factor is .* in epoch 0, must be finite and >= 0"):
+        weights_of(parts_folder("single", 1), CONFIG, schedule=lambda _: factor)
+
+
+def test_a_schedule_needs_rates_to_change(parts_folder: PartsFolder) -> None:
+    with pytest.raises(ValueError, match="Warmed has none; leave the schedule out"):
+        weights_of(parts_folder("single", 1), CONFIG, optimizer=Warmed, schedule=cosine)
