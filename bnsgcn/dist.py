@@ -11,16 +11,17 @@ import dataclasses
 import datetime
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed import DistError
 
+from bnsgcn.meeting import meet
 from partition.errors import UserError
 
 IntList = Iterable[Any]
@@ -29,34 +30,48 @@ _TAGS = 1 << 16
 """More than there are messages on their way at any time."""
 
 
+class PeerLost(RuntimeError):
+    """Another worker has gone or fallen silent: a consequence, whose cause is to be looked for there."""
+
+
 class Pending:
     """A collective under way; `wait` may be called again and then costs nothing.
 
-    Until then it is kept in `held`, with its tensors, even when nobody else knows it any more: a gloo message
+    Until then its world keeps it, with its tensors, even when nobody else knows it any more: a gloo message
     whose buffer is gone when it arrives would block its connection for good.
     """
 
     def __init__(
-        self, works: Sequence[Any] = (), tensors: Sequence[Tensor] = (), held: set[Pending] | None = None
+        self,
+        works: Sequence[Any] = (),
+        tensors: Sequence[Tensor] = (),
+        world: World | None = None,
+        peers: Sequence[int] | None = None,
     ) -> None:
-        self._works, self._tensors, self._held = works, tensors, held
+        self._works, self._tensors, self._world, self._peers = works, tensors, world, peers
         self._given_up = False
-        if works and held is not None:
-            held.add(self)
+        if works and world is not None:
+            world._held.add(self)
 
     def wait(self) -> None:
         """Block until the collective is complete.
 
         Raises:
-            RuntimeError: A peer is dead or late (within the timeout), or this worker has left the group.
+            PeerLost: Another worker is dead or late (within the timeout), or this one has left the group.
         """
         if self._given_up:
-            raise RuntimeError("this worker left its group before the message had arrived")
-        for work in self._works:
-            work.wait()
+            raise PeerLost("this worker left its group before the message had arrived")
+        for number, work in enumerate(self._works):
+            began_s = time.monotonic()
+            try:
+                work.wait()
+            except RuntimeError as error:
+                peer = self._peers[number] if self._peers else None
+                timeout_s = self._world.timeout_s if self._world else float("inf")
+                _raise_meaning(error, time.monotonic() - began_s, timeout_s, peer)
         self._works, self._tensors = (), ()
-        if self._held is not None:
-            self._held.discard(self)
+        if self._world is not None:
+            self._world._held.discard(self)
 
     def give_up(self) -> None:
         """Let go of everything without waiting: what is still open keeps connections open."""
@@ -71,6 +86,8 @@ class World:
     size: int
     device: torch.device
     backend: str | None = None
+    timeout_s: float = 600.0
+    """How long to wait for another worker."""
     _messages: Iterator[int] = dataclasses.field(default_factory=itertools.count, compare=False, repr=False)
     """Numbers of `all_to_all` calls, the same on every rank."""
     _held: set[Pending] = dataclasses.field(default_factory=set, compare=False, repr=False)
@@ -83,10 +100,11 @@ class World:
 
     @classmethod
     def start(cls, *, backend: str = "auto", device: str = "auto", timeout_s: float = 600.0) -> World:
-        """Join the group that torchrun's environment describes; outside torchrun, a world of one.
+        """Join the group that the launcher's environment describes; where there is none, a world of one.
 
         Raises:
-            ValueError: nccl without CUDA devices, or more local workers than CUDA devices.
+            UserError: nccl without CUDA devices, or more local workers than CUDA devices.
+            PeerLost: Not all workers have come within the timeout.
         """
         place = _pick_device(device)
         size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -94,18 +112,24 @@ class World:
             return cls(rank=0, size=1, device=place)
         name = _pick_backend(backend, place)
         timeout = datetime.timedelta(seconds=timeout_s)
-        store, rank, size = next(rendezvous("env://", timeout=timeout))
-        store.set_timeout(timeout)
-        torch_dist.init_process_group(
-            name,
-            store=PrefixStore(_attempt(), store),
-            rank=rank,
-            world_size=size,
-            timeout=timeout,
-            device_id=place if name == "nccl" else None,
-        )
+        began_s = time.monotonic()
+        try:
+            store, rank = meet(size, timeout)
+            torch_dist.init_process_group(
+                name,
+                store=store,
+                rank=rank,
+                world_size=size,
+                timeout=timeout,
+                device_id=place if name == "nccl" else None,
+            )
+        except RuntimeError as error:
+            waited_s = time.monotonic() - began_s
+            if waited_s < timeout_s:  # a device, an address or a port of this worker's own is wrong
+                raise
+            _raise_meaning(error, waited_s, timeout_s)
         _let_gloo_yield()
-        return cls(rank=torch_dist.get_rank(), size=torch_dist.get_world_size(), device=place, backend=name)
+        return cls(rank=rank, size=size, device=place, backend=name, timeout_s=timeout_s)
 
     @classmethod
     def join(cls, rendezvous_file: str, *, rank: int, size: int, timeout_s: float = 60.0) -> World:
@@ -118,7 +142,8 @@ class World:
                 world_size=size,
                 timeout=datetime.timedelta(seconds=timeout_s),
             )
-        return cls(rank=rank, size=size, device=torch.device("cpu"), backend="gloo" if size > 1 else None)
+        backend = "gloo" if size > 1 else None
+        return cls(rank=rank, size=size, device=torch.device("cpu"), backend=backend, timeout_s=timeout_s)
 
     def close(self) -> None:
         """Leave the group, with what is still under way given up; safe to call twice."""
@@ -141,13 +166,13 @@ class World:
                 "max": torch_dist.ReduceOp.MAX,
                 "min": torch_dist.ReduceOp.MIN,
             }
-            torch_dist.all_reduce(values, operation[op])
+            self._do(torch_dist.all_reduce, values, operation[op])
         return values
 
     def broadcast(self, values: Tensor, source: int = 0) -> Tensor:
         """Overwrite `values` on every rank by those of rank `source`."""
         if self.size > 1:
-            torch_dist.broadcast(values, source)
+            self._do(torch_dist.broadcast, values, source)
         return values
 
     def all_gather(self, values: Tensor) -> Tensor:
@@ -155,7 +180,7 @@ class World:
         if self.size == 1:
             return values.unsqueeze(0)
         pieces = [torch.empty_like(values) for _ in range(self.size)]
-        torch_dist.all_gather(pieces, values.contiguous())
+        self._do(torch_dist.all_gather, pieces, values.contiguous())
         return torch.stack(pieces)
 
     def all_to_all(
@@ -172,10 +197,9 @@ class World:
             return Pending()
         if self.backend == "gloo" and self.device.type == "cpu":
             return self._point_to_point(received, sent, receive_splits, send_splits)
-        work = torch_dist.all_to_all_single(
-            received, sent, list(receive_splits), list(send_splits), async_op=True
-        )
-        return Pending([work], (received, sent), self._held)
+        splits = list(receive_splits), list(send_splits)
+        work = _post(torch_dist.all_to_all_single, received, sent, *splits, async_op=True)
+        return Pending([work], (received, sent), self)
 
     def _point_to_point(
         self, received: Tensor, sent: Tensor, receive_splits: Sequence[int], send_splits: Sequence[int]
@@ -189,16 +213,22 @@ class World:
         tag = next(self._messages) % _TAGS
         into, out = received.split(list(receive_splits)), sent.split(list(send_splits))
         into[self.rank].copy_(out[self.rank])
-        works = []
+        works, peers = [], []
         for step in range(1, self.size):
             peer = (self.rank - step) % self.size
             if into[peer].numel():
-                works.append(torch_dist.irecv(into[peer], peer, tag=tag))
+                works.append(_post(torch_dist.irecv, into[peer], peer, tag=tag))
+                peers.append(peer)
         for step in range(1, self.size):
             peer = (self.rank + step) % self.size
             if out[peer].numel():
-                works.append(torch_dist.isend(out[peer], peer, tag=tag))
-        return Pending(works, (received, sent), self._held)
+                works.append(_post(torch_dist.isend, out[peer], peer, tag=tag))
+                peers.append(peer)
+        return Pending(works, (received, sent), self, peers)
+
+    def _do(self, collective: Callable[..., Any], *given: Any) -> None:
+        """One collective, waited for."""
+        Pending([_post(collective, *given, async_op=True)], (), self).wait()
 
     def all_to_all_now(self, sent: Tensor, send_splits: IntList, receive_splits: IntList) -> Tensor:
         """`all_to_all` of rows on this world's device into a new tensor, waited for."""
@@ -206,6 +236,30 @@ class World:
         received = sent.new_empty(sum(receive), *sent.shape[1:])
         self.all_to_all(received, sent.contiguous(), receive, send).wait()
         return received
+
+
+def _post(transfer: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Start a transfer; over a connection that is broken already this fails at once."""
+    try:
+        return transfer(*given, **named)
+    except RuntimeError as error:
+        _raise_meaning(error, 0.0, float("inf"))
+
+
+def _raise_meaning(
+    error: RuntimeError, waited_s: float, timeout_s: float, peer: int | None = None
+) -> NoReturn:
+    """Raise what an error of a transfer or of the store says about the other workers.
+
+    gloo raises plain RuntimeErrors, nccl and the store DistErrors: the other side is the cause of both. A
+    subclass of another kind, such as that for memory that a device lacks, is this worker's own and stays.
+    """
+    if type(error) is not RuntimeError and not isinstance(error, DistError):
+        raise error
+    who = "another rank" if peer is None else f"rank {peer}"
+    if waited_s >= timeout_s:
+        raise PeerLost(f"{who} has not answered for {timeout_s:g} s (--timeout-s)") from error
+    raise PeerLost(f"the connection to {who} has broken") from error
 
 
 def _let_gloo_yield() -> None:
@@ -218,15 +272,6 @@ def _let_gloo_yield() -> None:
         for task in Path("/proc/self/task").iterdir():
             if (task / "comm").read_text().startswith("gloo_tcp"):
                 os.sched_setscheduler(int(task.name), os.SCHED_BATCH, os.sched_param(0))
-
-
-def _attempt() -> str:
-    """Keeps a restarted group from reading the addresses of its dead predecessor in torchrun's store.
-
-    Several machines count their restarts apart; launch/recipes/two_machines.sh has what they need.
-    """
-    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
-    return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if alone else 'any'}"
 
 
 def local_size() -> int:
@@ -242,9 +287,9 @@ def _pick_device(name: str) -> torch.device:
     if local_size() > count:
         if name == "auto":
             return torch.device("cpu")
+        fewer = f"use at most {count} workers a machine or --device cpu" if count else "use --device cpu"
         raise UserError(
-            f"--device cuda with {local_size()} local workers but {count} CUDA devices here; "
-            f"use at most {count} workers a machine or --device cpu"
+            f"--device cuda with {local_size()} local workers but {count} CUDA devices here; {fewer}"
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)

@@ -90,7 +90,7 @@ def _explained(failed: dict[int, int], outcomes: list[Outcome], run_dir: Path | 
             name = signal.Signals(-status).name
             return WorkerFailure(f"rank {rank} of the workers was killed by {name}{_way_on(run_dir)}")
     causes = [outcome for outcome in outcomes if outcome.kind != "done"]
-    if not causes or causes[0].kind == "consequence":
+    if not causes or causes[0].kind == "lost":
         silent = set(failed) - {outcome.rank for outcome in causes}
         for rank in sorted(silent, key=lambda rank: (failed[rank] == -signal.SIGTERM, rank)):
             if failed[rank] != -signal.SIGTERM or not causes:
@@ -100,7 +100,7 @@ def _explained(failed: dict[int, int], outcomes: list[Outcome], run_dir: Path | 
     first = causes[0]
     if first.kind == "mistake":
         return UserError(first.message)
-    what = "lost another rank" if first.kind == "consequence" else "failed"
+    what = "lost another rank" if first.kind == "lost" else "failed"
     where = run_dir / "errors" / f"rank_{first.rank}.txt" if run_dir else None
     if where is not None and where.exists():
         return WorkerFailure(f"rank {first.rank} {what}: {first.message}; its traceback is in {where}")

@@ -1,6 +1,6 @@
 """How a worker ended, told to the launcher through a file a rank: done, mistake or failure.
 
-A rank that loses its peer fails too; that is a consequence, and the cause is looked for elsewhere.
+A rank that has lost another one fails too; that is a consequence, and the cause is looked for elsewhere.
 """
 
 from __future__ import annotations
@@ -14,21 +14,7 @@ from typing import Any, Literal
 
 from partition.errors import UserError
 
-Kind = Literal["done", "mistake", "failure", "consequence"]
-
-_PEER_LOST = (
-    "connection closed by peer",
-    "connection reset by peer",
-    "broken pipe",
-    "connection refused",
-    "timed out waiting",
-    "timed out connecting",
-    "timeout",
-    "socket",
-    "remote process exited",
-    "nccl",
-)
-"""What gloo, nccl and the store say when the other side has gone."""
+Kind = Literal["done", "mistake", "failure", "lost"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,9 +41,14 @@ class Outcome:
 
 def outcome_of(error: Exception, rank: int) -> Outcome:
     """What an exception means: a UserError is the user's, a lost peer is not this rank's."""
+    from bnsgcn.dist import PeerLost
+
     line = " ".join(str(error).split()) or type(error).__name__
-    lost = isinstance(error, RuntimeError) and any(words in line.lower() for words in _PEER_LOST)
-    kind: Kind = "mistake" if isinstance(error, UserError) else "consequence" if lost else "failure"
+    kind: Kind = "failure"
+    if isinstance(error, UserError):
+        kind = "mistake"
+    elif isinstance(error, PeerLost):
+        kind = "lost"
     named = (
         line if isinstance(error, UserError | OSError) or _ours(error) else f"{type(error).__name__}: {line}"
     )
@@ -73,5 +64,5 @@ def _ours(error: Exception) -> bool:
 def read_outcomes(folder: Path) -> list[Outcome]:
     """All that workers have left in `folder`, causes before consequences, then by time."""
     found = [Outcome(**json.loads(path.read_text())) for path in folder.glob("rank_*.json")]
-    order: dict[Kind, int] = {"mistake": 0, "failure": 0, "consequence": 1, "done": 2}
+    order: dict[Kind, int] = {"mistake": 0, "failure": 0, "lost": 1, "done": 2}
     return sorted(found, key=lambda outcome: (order[outcome.kind], outcome.at_s))

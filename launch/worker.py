@@ -71,7 +71,7 @@ def settle() -> None:
 
 def leave(outcome: Outcome) -> int:
     """The exit status of a worker that failed, after the grace that its kind of failure needs."""
-    if outcome.kind == "consequence":
+    if outcome.kind == "lost":
         time.sleep(GRACE_S)
     return MISTAKE if outcome.kind == "mistake" else FAILURE
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.dist import Pending, World
+from bnsgcn.dist import PeerLost, Pending, World
 from partition.build import partition_graph
 from tests.bnsgcn.runs import trainer_of, weights_digest
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -199,18 +199,18 @@ def test_messages_that_nobody_waits_for_block_no_later_ones(tmp_path: Path) -> N
 
 
 def test_an_exchange_that_was_waited_for_is_let_go() -> None:
-    held: set[Pending] = set()
-    pending = Pending([mock.Mock()], (torch.ones(1),), held)
-    assert held == {pending}
+    world = World.single()
+    pending = Pending([mock.Mock()], (torch.ones(1),), world)
+    assert world._held == {pending}
     pending.wait()
     pending.wait()
-    assert not held
+    assert not world._held
 
 
 def test_what_was_given_up_says_so() -> None:
     world = World.single()
-    pending = Pending([mock.Mock()], (torch.ones(1),), world._held)
+    pending = Pending([mock.Mock()], (torch.ones(1),), world)
     world.close()
     assert not world._held
-    with pytest.raises(RuntimeError, match="left its group"):
+    with pytest.raises(PeerLost, match="left its group"):
         pending.wait()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bnsgcn.config import TrainConfig
+from bnsgcn.dist import PeerLost
 from launch.local import WorkerFailure, _explained
 from launch.outcome import Outcome, outcome_of, read_outcomes
 from partition.errors import UserError
@@ -18,11 +19,12 @@ from partition.errors import UserError
         (UserError("2 parts but\n 3 workers"), "mistake", "2 parts but 3 workers"),
         (ValueError("not of ours"), "failure", "ValueError: not of ours"),
         (
-            RuntimeError("[gloo/pair.cc:1] Connection closed by peer [127.0.0.1]:1"),
-            "consequence",
-            "RuntimeError: ",
+            PeerLost("the connection to rank 0 has broken"),
+            "lost",
+            "the connection to rank 0",
         ),
         (RuntimeError("expected a tensor"), "failure", "RuntimeError: expected a tensor"),
+        (RuntimeError("Connection closed by peer; a socket timeout"), "failure", "RuntimeError: Connection"),
         (KeyError("x"), "failure", "KeyError: 'x'"),
         (OSError(28, "checkpoint epoch_000020 cannot be written"), "failure", "[Errno 28] checkpoint"),
         (WorkerFailure("rank 1 went"), "failure", "rank 1 went"),
@@ -42,7 +44,7 @@ def test_a_bad_option_is_a_mistake_wherever_it_is_found() -> None:
 
 
 def test_causes_come_before_consequences_and_then_by_time(tmp_path: Path) -> None:
-    Outcome(rank=0, kind="consequence", at_s=1.0).write(tmp_path)
+    Outcome(rank=0, kind="lost", at_s=1.0).write(tmp_path)
     Outcome(rank=1, kind="failure", message="late", at_s=3.0).write(tmp_path)
     Outcome(rank=2, kind="done", result=[1], at_s=0.5).write(tmp_path)
     Outcome(rank=3, kind="failure", message="early", at_s=2.0).write(tmp_path)
@@ -50,7 +52,7 @@ def test_causes_come_before_consequences_and_then_by_time(tmp_path: Path) -> Non
 
 
 def test_the_explanation_names_the_rank_that_failed_first(tmp_path: Path) -> None:
-    lost = Outcome(rank=0, kind="consequence", message="RuntimeError: peer", trace="T0")
+    lost = Outcome(rank=0, kind="lost", message="RuntimeError: peer", trace="T0")
     broken = Outcome(rank=1, kind="failure", message="KeyError: 'x'", trace="T1")
     assert str(_explained({0: 1, 1: 1}, [broken, lost], None)) == "rank 1 failed: KeyError: 'x'\nT1"
     assert "rank 2 of the workers was killed by SIGKILL" in str(
