@@ -1,7 +1,7 @@
 """How the workers of one launch find one another.
 
-The workers of one machine meet at a file that only their user can read: nothing listens for that. Workers that
-torchrun has started meet at the store that it names.
+The workers of one machine meet at a file that only their user can read: nothing listens for that. Workers
+that torchrun has started meet at the store that it names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker learns of the others' end, told by type: `PeerLost`, and whose silence it was where that is known."""
+"""What a worker learns of the end of another: `PeerLost`, and whose silence it was where that is known."""
 
 from __future__ import annotations
 
