@@ -17,7 +17,7 @@ from torch import Tensor
 from bnsgcn import kernels as kernel_backends
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.nn.hop import Clock
+from bnsgcn.exchange.clock import Clock
 from bnsgcn.record import measurements
 from bnsgcn.record.recorder import Recorder
 from bnsgcn.record.run_folder import Listener, RunFolder
@@ -178,9 +178,8 @@ class Trainer:
         epoch, stage = self.progress.epoch, self._stage
         self.model.train()
         stage.sent.reset()
-        self.training.begin(epoch)
-        probing = bool(self.config.telemetry_every) and epoch % self.config.telemetry_every == 0
-        self.training.watch(probing)
+        every = self.config.telemetry_every
+        self.training.begin(epoch, watched=bool(every) and epoch % every == 0)
         self._rates.begin(epoch)
         with stage.spans.measure("epoch"):
             self._gradients.zero()
@@ -193,10 +192,7 @@ class Trainer:
             self._optimizer.step()
         self.progress.epoch += 1
         measured = measurements.of_rank(epoch, self.progress.loss, stage.spans.collect(), stage.sent)
-        for lane in self.training.lanes[:1]:
-            if lane.probe is not None:
-                measured |= lane.probe.results(self.world)
-        return measured
+        return measured | self.training.telemetry()
 
     def _stop_at_non_finite(self, epoch: int) -> None:
         layers = [*self._sets.convs, *(m for m in self.model.modules() if isinstance(m, torch.nn.Linear))]
