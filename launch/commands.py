@@ -76,15 +76,16 @@ def _inspect(command: Inspect) -> int:
 def _plan(command: Plan) -> int:
     import torch
 
+    from bnsgcn.capacity import check_threads, core_count
     from bnsgcn.plan.choose import choose, grid
     from bnsgcn.plan.costs import plans
     from bnsgcn.plan.machine import Machine
-    from launch.local import core_count
     from launch.tables import show_grid, show_plan
     from partition.store import read_manifest
 
     if not command.link_gbit_s > 0:
         raise Mistake(f"--link-gbit-s is {command.link_gbit_s:g}, must be above 0; 16 is loopback")
+    check_threads(command.options.threads)
     workers = read_manifest(command.folder).parts
     torch.set_num_threads(command.options.threads or max(1, core_count() // workers))
     machine = Machine.measure(command.options, link_bytes_per_s=command.link_gbit_s * 1e9 / 8)
@@ -115,11 +116,13 @@ def train(command: Train) -> int:
 
         return be_worker(command)
     begin = time.monotonic()
+    from bnsgcn.capacity import check_threads
     from bnsgcn.record.run_folder import RunFolder
     from partition.store import read_manifest
 
     if command.parts is not None and command.parts < 1:
         raise Mistake(f"--parts is {command.parts}, must be at least 1")
+    check_threads(command.options.threads)
     parts_dir = parts_folder(command, _line)
     manifest = read_manifest(parts_dir)
     RunFolder(command.run_dir).check(command.options, manifest)
@@ -161,6 +164,7 @@ def _predict(command: Predict) -> int:
 
 def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
     """Rank 0's result of a task on a run's parts."""
+    from bnsgcn.capacity import most_threads
     from bnsgcn.record.run_folder import RunFolder
     from launch.local import run_local
     from launch.worker import Job
@@ -172,7 +176,8 @@ def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
             f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
             f"partition again as then, or train again"
         )
-    job = Job(task=task, workers=facts.parts, threads=facts.config.threads, arguments=arguments)
+    threads = min(facts.config.threads, most_threads())
+    job = Job(task=task, workers=facts.parts, threads=threads, arguments=arguments)
     return run_local(job)[0]
 
 

@@ -7,8 +7,9 @@ import os
 import platform
 import shutil
 
+from bnsgcn.capacity import core_count
 from launch.face import short
-from launch.local import WorkerFailure, core_count, run_local
+from launch.local import WorkerFailure, run_local
 from launch.worker import Job
 from partition.errors import UserError
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bnsgcn.capacity import core_count
 from launch.outcome import Outcome, read_outcomes
 from launch.worker import Job
 from partition.errors import UserError
@@ -111,11 +112,6 @@ def _way_on(run_dir: Path | None) -> str:
     if run_dir is not None and any(run_dir.glob("checkpoints/epoch_*")):
         return "; the same command with --resume goes on from the last checkpoint"
     return ""
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -172,7 +172,7 @@ class RunFolder:
             raise UserError(
                 f"{self.path} is no run folder: it has no config.json; see bnsgcn train"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{path} cannot be read ({error}); train again into a new folder") from None
 
     def log_epoch(self, metrics: Mapping[str, float | int | None]) -> None:

@@ -143,3 +143,12 @@ def test_plan(command: Command, two_parts: Path) -> None:
 def test_inspect_draws(command: Command, two_parts: Path, tmp_path: Path) -> None:
     assert command("inspect", two_parts, "--plot", tmp_path / "quality.png").status == 0
     assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_threads_beyond_the_machine_are_one_line_before_anything_is_done(
+    command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    for call in (["train", "synthetic", "--run-dir", tmp_path / "run"], ["plan", two_parts]):
+        mistake = command(*call, "--threads", "100000").mistake()
+        assert mistake.startswith("--threads is 100000, this machine has "), mistake
+    assert not (tmp_path / "run").exists()
