@@ -23,6 +23,7 @@ from bnsgcn.plan.bytes import layer_widths
 from bnsgcn.plan.memory import least_bytes, parameter_count, sizes_of
 from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFolder
+from bnsgcn.train.agreement import agree
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores
 from bnsgcn.train.trainer import Trainer
@@ -62,7 +63,7 @@ def train_worker(
     manifest = read_manifest(parts_dir)
     check_model_fits(manifest, config)
     with joined(config) as world:
-        check_workers(manifest, world)
+        agree(world, config, manifest)
         run = RunFolder(run_dir)
         run.check(config, manifest)
         world.barrier()
@@ -137,15 +138,6 @@ def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
         )
 
 
-def check_workers(manifest: Manifest, world: World) -> None:
-    """UserError when there are not as many workers as parts."""
-    if manifest.parts != world.size:
-        raise UserError(
-            f"{manifest.parts} parts but {world.size} workers; start {manifest.parts} workers "
-            f"or partition into {world.size} parts"
-        )
-
-
 def _opened(run_dir: str | Path) -> tuple[TrainConfig, Path]:
     facts = RunFolder(run_dir).open()
     threads = min(facts.config.threads, most_threads())  # the run may be of a larger machine
@@ -153,8 +145,7 @@ def _opened(run_dir: str | Path) -> tuple[TrainConfig, Path]:
 
 
 def _restored(world: World, parts_dir: Path, config: TrainConfig, run_dir: str | Path) -> Trainer:
-    manifest = read_manifest(parts_dir)
-    check_workers(manifest, world)
+    agree(world, config, read_manifest(parts_dir))
     trainer = _trainer(
         world, open_part(parts_dir, world.rank), config, RunFolder(run_dir), None, record=False
     )

@@ -23,6 +23,7 @@ from bnsgcn.record.recorder import Recorder
 from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
+from bnsgcn.train.agreement import agree
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.train.gradients import FlatGradients
@@ -32,7 +33,6 @@ from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
 from bnsgcn.train.progress import Progress
 from bnsgcn.train.scores import MetricName, default_metric
 from bnsgcn.train.target import Target
-from partition.errors import UserError
 from partition.graph import TRAIN
 from partition.store import Part
 
@@ -58,7 +58,8 @@ class Trainer:
         listener: follows the run on rank 0.
 
     Raises:
-        UserError: workers and parts differ in number, or options do not fit the model.
+        UserError: ranks were given different things, workers and parts differ in number, or options do not
+            fit the model.
     """
 
     def __init__(
@@ -74,11 +75,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         listener: Listener | None = None,
     ) -> None:
-        if part.manifest.parts != world.size:
-            raise UserError(
-                f"{part.manifest.parts} parts but {world.size} workers; start {part.manifest.parts} workers "
-                f"or partition into {world.size} parts"
-            )
+        agree(world, config, part.manifest, model)
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
