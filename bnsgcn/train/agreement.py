@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import bnsgcn
 import partition
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
@@ -98,10 +97,9 @@ def difference(ranks: Sequence[Mapping[str, str]]) -> str:
 def code_digest() -> str:
     """SHA-256 of the sources of the runtime and of what reads parts."""
     digest = hashlib.sha256()
-    for package in (bnsgcn, partition):
-        home = Path(package.__path__[0])
+    for home in (Path(__file__).parents[1], Path(partition.__path__[0])):
         for path in sorted(path for path in home.rglob("*") if path.suffix in (".py", ".c", ".h")):
-            digest.update(f"{package.__name__}/{path.relative_to(home).as_posix()}\n".encode())
+            digest.update(f"{path.relative_to(home).as_posix()}\n".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

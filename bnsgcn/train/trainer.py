@@ -81,15 +81,7 @@ class Trainer:
         self.model = model.to(world.device, dtype)
         self.progress = Progress()
         self.metric: MetricName = default_metric(part.manifest.task, part.manifest.source)
-        self._stage = Stage(
-            world=world,
-            kernels=kernel_backends.select(config.kernel, world.device, dtype),
-            clock=Clock(config.seed),
-            spans=Spans(world.device),
-            sent=SentBytes(),
-            dtype=dtype,
-            precision=torch.bfloat16 if config.amp == "bf16" else None,
-        )
+        self._stage = _stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
         self._target = Target(world, part, self.training.logits_rows, self._sets.labelled(TRAIN), dtype)
@@ -239,3 +231,15 @@ class Trainer:
             "parts": self.world.size,
             "config": self.config.to_json(),
         }
+
+
+def _stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
+    return Stage(
+        world=world,
+        kernels=kernel_backends.select(config.kernel, world.device, dtype),
+        clock=Clock(config.seed),
+        spans=Spans(world.device),
+        sent=SentBytes(),
+        dtype=dtype,
+        precision=torch.bfloat16 if config.amp == "bf16" else None,
+    )
