@@ -116,7 +116,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
-            object.__setattr__(self, name, _fitting(name.replace("_", "-"), getattr(self, name), kind))
+            object.__setattr__(self, name, fitting(name.replace("_", "-"), getattr(self, name), kind))
         self._check_model()
         self._check_training()
         self._check_exchange()
@@ -204,8 +204,8 @@ def _kinds() -> dict[str, Any]:
     return get_type_hints(TrainConfig)
 
 
-def _fitting(option: str, value: Any, kind: Any) -> Any:
-    """`value` as the plain Python value of type `kind`; UserError where it is none."""
+def fitting(option: str, value: Any, kind: Any) -> Any:
+    """`value` as the plain Python value of type `kind`, a Literal included; UserError where it is none."""
     if kind is bool:
         if isinstance(value, bool):
             return value

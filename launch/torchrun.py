@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 
 from bnsgcn.record.run_folder import RunFolder, launch_id
 from launch.options import Train
 from launch.outcome import outcome_of
 from launch.parts import parts_folder
+from launch.say import complain, say
 from launch.worker import leave, settle
 from launch.worker import train as train_task
 
@@ -22,12 +22,12 @@ def be_worker(command: Train) -> int:
         options = command.options
         if _started_again(command):
             options = dataclasses.replace(options, resume=True)
-        parts_dir = parts_folder(command, print if rank == 0 else _say_nothing)
+        parts_dir = parts_folder(command, say if rank == 0 else _say_nothing)
         train_task(str(parts_dir), str(command.run_dir), options.to_json())
     except Exception as error:
         outcome = outcome_of(error, rank)
         status = leave(outcome)
-        print(f"bnsgcn: error: rank {rank}: {outcome.message}", file=sys.stderr, flush=True)
+        complain(f"rank {rank}: {outcome.message}")
         return status
     return 0
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import pytest
 
 from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.train.checkpoint import Checkpoints
-from launch.ending import guarded
+from launch.ending import ending, guarded
 from launch.local import Stopped, WorkerFailure
+from launch.options import Train
 from partition.errors import UserError
 from tests.launch.scene import NODES, Command, write_graph
 
@@ -83,24 +85,107 @@ def test_wrong_names_and_numbers(command: Command, two_parts: Path, tmp_path: Pa
 def test_what_ends_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever reaches the command's end, as status and line."""
 
-    def ending(error: BaseException) -> tuple[int, str]:
-        def call() -> int:
+    def told(error: BaseException) -> tuple[int, str]:
+        def fail(_: object) -> int:
             raise error
 
-        return guarded(call), capsys.readouterr().err
+        return guarded(["doctor"], fail), capsys.readouterr().err
 
-    assert ending(UserError("a\n  b")) == (2, "bnsgcn: error: a b\n")
-    assert ending(WorkerFailure("rank 1 failed: x")) == (1, "bnsgcn: error: rank 1 failed: x\n")
-    assert ending(Stopped(signal.SIGTERM))[0] == 143
-    assert ending(KeyboardInterrupt()) == (130, "bnsgcn: error: stopped by SIGINT\n")
-    assert ending(PermissionError(13, "Permission denied", "/none/x")) == (
+    assert told(UserError("a\n  b")) == (2, "bnsgcn: error: a b\n")
+    assert told(WorkerFailure("rank 1 failed: x")) == (1, "bnsgcn: error: rank 1 failed: x\n")
+    assert told(Stopped(signal.SIGTERM))[0] == 143
+    assert told(KeyboardInterrupt()) == (130, "bnsgcn: error: stopped by SIGINT\n")
+    assert told(PermissionError(13, "Permission denied", "/none/x")) == (
         2,
         "bnsgcn: error: /none/x: Permission denied\n",
     )
-    assert ending(OSError(28, "No space left on device")) == (1, "bnsgcn: error: No space left on device\n")
-    assert ending(MemoryError("Unable to allocate 3 TiB"))[0] == 1
-    with pytest.raises(ArithmeticError):
-        ending(ArithmeticError("a bug of ours keeps its traceback"))
+    assert told(OSError(28, "No space left on device")) == (1, "bnsgcn: error: No space left on device\n")
+    assert told(OSError(36, "File name too long", "x" * 300))[0] == 2
+    for foreign in (ArithmeticError("a bug of ours"), ValueError("torch's own")):
+        status, said = told(foreign)
+        assert status == 1
+        assert said.startswith(f"bnsgcn: error: {type(foreign).__name__}: {foreign}\nTraceback (most recent")
+        assert "in fail\n    raise error" in said, "the traceback is kept"
+
+
+def test_the_traceback_of_a_run_stays_in_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    command = Train(source="parts", run_dir=run_dir)
+    assert ending(KeyError("x"), command) == 1
+    assert capsys.readouterr().err.count("\n") > 1, "there is no run yet"
+    run_dir.mkdir()
+    (run_dir / "config.json").write_text("{}")
+    assert ending(KeyError("x"), command) == 1
+    kept = run_dir / "errors" / "launcher.txt"
+    assert capsys.readouterr().err == f"bnsgcn: error: KeyError: 'x'; its traceback is in {kept}\n"
+    assert kept.read_text().rstrip().endswith("KeyError: 'x'")
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        ("partition x --parts 2 --out o", "take --method streaming, or scratch=FOLDER"),
+        ("train x --run-dir r", "use fewer --hidden"),
+        ("plan x", "partition into more parts or use fewer --hidden"),
+        ("predict r --out x.npy", "predict on a machine with more memory"),
+    ],
+)
+def test_the_way_out_of_a_lack_of_memory_fits_the_command(
+    words: str, way_out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> int:
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    assert guarded(words.split(), fail) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("bnsgcn: error: not enough memory: Unable to allocate 3 TiB; ")
+    assert way_out in said
+    assert said.count("\n") == 1
+
+
+def test_warnings_come_back_after_the_command(command: Command) -> None:
+    before = list(warnings.filters)
+    assert "unknown command" in command("trian").mistake()
+    assert warnings.filters == before
+
+
+NASTY = "\x1b]0;owned\x07\x1b[2J\u202e\udcff\u009b"
+
+
+def test_names_from_outside_move_no_cursor(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('"hid\\u001b[2Jen" = 3\n"\\u009b" = 1\n')
+    for name in (NASTY, NASTY.replace("\udcff", "")):
+        for call in [
+            ("inspect", name),
+            ("train", f"npz:{name}.npz", "--run-dir", tmp_path / "run"),
+            ("train", "x", "--run-dir", "y", f"--{name}"),
+            ("train", "x", "--run-dir", "y", "--config", file),
+            ("train", "x", "--run-dir", "y", "--config", name),
+            ("train", "x", "--run-dir", "y", "--model", name),
+            ("train", "x", "--run-dir", "y", "--hidden", name),
+            ("evaluate", name),
+            (name,),
+        ]:
+            said = command(*call).mistake()
+            assert said.isprintable(), said
+            assert "\\x1b" in said
+
+
+def test_a_graphs_name_from_outside_moves_no_cursor(
+    command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(two_parts, own)
+    manifest = json.loads((own / "manifest.json").read_text())
+    (own / "manifest.json").write_text(json.dumps(manifest | {"name": f"graph{NASTY}"}))
+    for words in (("inspect", own), ("plan", own)):
+        ended = command(*words)
+        assert ended.status == 0, ended
+        assert ended.out.replace("\n", "").isprintable(), ended.out
+        assert "graph\\x1b]0;owned" in ended.out
 
 
 @pytest.fixture
