@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bnsgcn.config import NormName
 from bnsgcn.dist import World
-from bnsgcn.kernels import autograd
-from bnsgcn.nn.dropout import dropout_key
+from bnsgcn.kernels import LayerNorm, autograd
+from bnsgcn.nn.dropout import mask_of
 from bnsgcn.nn.hop import Rows
 
 
@@ -35,14 +35,13 @@ class NormReluDropout(torch.nn.Module):
     def forward(self, rows: Rows, h: Tensor) -> Tensor:
         """h [N, F] of `rows` [N] -> [N, F]."""
         p = self.p if self.training else 0.0
-        key = dropout_key(rows, self.layer)
+        mask = mask_of(rows, self.layer, p)
         if self.norm == "layer":
-            return autograd.norm_relu_dropout(
-                rows.kernels, h, self.weight, self.bias, self.eps, rows.node_ids, key, p
-            )
+            norm = LayerNorm(self.weight, self.bias, self.eps)
+            return autograd.norm_relu_dropout(rows.kernels, h, norm, mask)
         if self.batch is not None:
             h = self.batch(rows, h)
-        return autograd.relu_dropout(rows.kernels, h, rows.node_ids, key, p)
+        return autograd.relu_dropout(rows.kernels, h, mask)
 
     def extra_repr(self) -> str:
         """Arguments, for printing."""

@@ -11,8 +11,8 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.kernels import random_bits, select
-from bnsgcn.nn.products import Mask, Term, sum_of_products
+from bnsgcn.kernels import Mask, random_bits, select
+from bnsgcn.nn.products import Drop, Term, sum_of_products
 from partition.build import partition_graph
 from tests.bnsgcn.runs import largest_difference, record, run_on, trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -33,7 +33,7 @@ def terms(rows: int, mask: bool, backend: str) -> list[Term]:
         weight = torch.randn(24, width, generator=generator).requires_grad_()
         key = random_bits.key(0, 1, copy, random_bits.Stream.DROPOUT)
         node_ids = torch.arange(rows) * 7
-        drop = Mask(select(backend), node_ids, key, 0.4) if mask else None
+        drop = Drop(select(backend), Mask(node_ids, key, 0.4)) if mask else None
         made.append(Term(x, weight, drop))
     return made
 
@@ -57,8 +57,8 @@ def test_results_and_gradients_are_fp32_products_of_rounded_factors(mask: bool, 
     for term in chosen:
         x = term.x.detach()
         keep = torch.ones_like(x)
-        if term.mask is not None:
-            keep = term.mask.kernels.dropout(keep, term.mask.node_ids, term.mask.key, term.mask.p)
+        if term.drop is not None:
+            keep = term.drop(keep, slice(None))
             assert 0.3 < float((keep == 0).float().mean()) < 0.5
         dropped = rounded(x * keep)
         expected = expected + dropped @ rounded(term.weight).T
