@@ -163,7 +163,7 @@ def _trainer(
     record: bool = True,
 ) -> Trainer:
     identity = {"parts": part.manifest.digest, "model": model_shape(config)}
-    checkpoints = Checkpoints(run.path, world.rank, world.size, world.barrier, identity=identity)
+    checkpoints = Checkpoints(run.path, world, identity=identity)
     return Trainer(
         world,
         part,

@@ -5,8 +5,8 @@ Rank 0 shows it. Showing takes place between epochs and is part of no measured t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import math
 import os
 import time
@@ -22,8 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bnsgcn.record.run_folder import Listener
+from bnsgcn.train.seal import best_folder
 from launch.say import bare_streams
-from partition.errors import printable
+from partition.errors import UserError, printable
 
 ROWS = 10
 """Evaluated epochs that a live table keeps in sight."""
@@ -215,11 +216,9 @@ def _least(summary: dict[str, Any]) -> str:
 
 def best_checkpoint(run_dir: Path) -> Path | None:
     """Where the best checkpoint of a run is."""
-    folder = run_dir / "checkpoints"
-    try:
-        return folder / str(json.loads((folder / "best.json").read_text())["checkpoint"])
-    except (OSError, ValueError, KeyError):
-        return None
+    with contextlib.suppress(UserError):
+        return best_folder(run_dir / "checkpoints")
+    return None
 
 
 def number(value: float | None) -> str:

@@ -113,6 +113,12 @@ class Trainer:
         Args:
             facts: what else the summary is to hold.
         """
+        try:
+            return self._fit(facts or {})
+        finally:
+            self._recorder.close()
+
+    def _fit(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         self._start()
         if self.progress.is_over(self.config):
             ended = self._recorder.end_again(self.progress.epoch)
@@ -126,9 +132,9 @@ class Trainer:
             found = {} if scores is None else {"val_score": scores.val, "test_score": scores.test}
             self._recorder.epoch(measured, found)
             if better or self._checkpoint_is_due(evaluated=scores is not None):
-                self.save(best=better)
+                self.save()
         self.training.drain()
-        summary = self.summary() | dict(facts or {})
+        summary = self.summary() | dict(facts)
         self._recorder.end(summary)
         return summary
 
@@ -199,10 +205,11 @@ class Trainer:
         self.training.drain()
         return evaluate(self.model, self.evaluation, self.part, self.metric)
 
-    def save(self, *, best: bool = False) -> None:
+    def save(self) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""
         self.training.drain()
-        self._keeper.save(best=best)
+        self._recorder.sync()
+        self._keeper.save()
 
     def load(self, which: str) -> None:
         """Take over a checkpoint: "latest", "best" or a path. Collective."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console, ConsoleDimensions
 
+from bnsgcn.train.seal import Best, Seal
 from launch import face as faces
 from launch.face import COLUMNS, LiveFace, PlainFace, face, headline, last_block, table_within
 
@@ -71,7 +71,9 @@ def run(shown: Any) -> None:
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.json").write_text(json.dumps({"checkpoint": "epoch_000030"}))
+    newest = tmp_path / "checkpoints" / "epoch_000040"
+    newest.mkdir()
+    Seal(epoch=40, workers=2, identity={}, best=Best(epoch=30, score=0.75), files={}).write(newest)
     return tmp_path
 
 

@@ -15,10 +15,9 @@ import pytest
 import torch
 
 from bnsgcn.record.run_folder import RunFolder
-from bnsgcn.train.checkpoint import Checkpoints
 from launch.options import Train
 from launch.parse import parse
-from tests.launch.scene import Command
+from tests.launch.scene import Command, shared_state
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -43,7 +42,7 @@ def torchrun(*options: str) -> list[str]:
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = Checkpoints(run_dir, 0, 2, lambda: None).load("latest")[0]["model"]
+    found: dict[str, torch.Tensor] = shared_state(run_dir)["model"]
     return found
 
 

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 
 from bnsgcn.record.run_folder import RunFolder
-from bnsgcn.train.checkpoint import Checkpoints
 from launch.ending import ending, guarded
 from launch.local import Stopped, WorkerFailure
 from launch.options import Train
 from partition.errors import UserError
-from tests.launch.scene import NODES, Command, write_graph
+from tests.launch.scene import NODES, Command, newest_checkpoint, shared_state, write_graph
 
 SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0", "--eval-every", "5")
 
@@ -257,8 +256,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 ) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(a_run, run_dir)
-    newest = Checkpoints(run_dir, 0, 2, lambda: None).latest()
-    assert newest is not None
+    newest = newest_checkpoint(run_dir)
     (newest / "shared.pt").write_bytes(b"nothing")
     ended = command("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "12", "--resume")
     assert ended.status == 0, ended
@@ -325,7 +323,7 @@ def test_a_rank_that_goes(
     assert ended.status == status, ended
     assert ended.err.startswith(f"bnsgcn: error: {message}"), ended.err
     assert ended.err.count("\n") == 1
-    assert Checkpoints(tmp_path / "run", 0, 2, lambda: None).load("latest")[0]["progress"]["epoch"] == 5
+    assert shared_state(tmp_path / "run")["progress"]["epoch"] == 5
 
 
 @pytest.mark.multi
@@ -400,7 +398,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(
     assert "rank " in err
     assert "No space left on device" in err
     filler.unlink()
-    epoch = Checkpoints(run_dir, 0, 2, lambda: None).load("latest")[0]["progress"]["epoch"]
+    epoch = shared_state(run_dir)["progress"]["epoch"]
     assert epoch >= 5
     ended = command(*given, "--epochs", str(epoch + 1), "--resume")
     assert ended.status == 0, ended

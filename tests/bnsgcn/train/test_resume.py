@@ -43,7 +43,7 @@ def trainer_in(
     """A trainer as the command makes it, for one worker."""
     part, run = open_part(folder, 0), RunFolder(run_dir)
     run.create(config, part.manifest, folder)
-    checkpoints = Checkpoints(run_dir, 0, 1, lambda: None)
+    checkpoints = Checkpoints(run_dir, World.single())
     model = build_model(part.manifest, config)
     return kind(World.single(), part, model, config, run=run, checkpoints=checkpoints, **more)
 
