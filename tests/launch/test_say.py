@@ -22,7 +22,7 @@ def test_control_characters_become_escapes() -> None:
 
 
 def test_one_file_alone_prints() -> None:
-    for path in LAUNCH.glob("*.py"):
+    for path in LAUNCH.rglob("*.py"):
         called = {
             ast.unparse(node.func)
             for node in ast.walk(ast.parse(path.read_text()))
