@@ -175,6 +175,10 @@ class TrainConfig:
         """Bytes of one number of weights and activations."""
         return 8 if self.dtype == "float64" else 4
 
+    def widths(self, num_features: int, num_classes: int) -> list[int]:
+        """Columns of the input of every layer, and of the logits: [layers + 1]."""
+        return [num_features, *[self.hidden] * (self.layers - 1), num_classes]
+
     def to_json(self) -> dict[str, Any]:
         """Field values, ready for json.dump."""
         return dataclasses.asdict(self)

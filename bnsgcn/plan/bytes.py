@@ -88,7 +88,7 @@ class LayerRows:
 
 def layer_widths(manifest: Manifest, config: TrainConfig) -> list[int]:
     """Columns of the input of every layer, and of the logits: [layers + 1]."""
-    return [manifest.num_features, *[config.hidden] * (config.layers - 1), manifest.num_classes]
+    return config.widths(manifest.num_features, manifest.num_classes)
 
 
 def sent_width(config: TrainConfig, widths: Sequence[int], layer: int) -> tuple[int, bool]:
