@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     bare_streams()
     if given == ["--version"]:
+        import importlib.metadata
+
         say(f"bnsgcn {importlib.metadata.version('bnsgcn')}")
         return 0
     with warnings.catch_warnings():

@@ -42,7 +42,7 @@ class Column:
 
     name: str
     width: int
-    """Of cells as they usually are."""
+    """Columns of the terminal that its cells usually take."""
     rank: int
     """Where the terminal is narrow, the columns of the highest ranks are left out."""
     cell: Callable[[dict[str, float]], str]
@@ -159,7 +159,7 @@ class LiveFace:
 
     def _bar(self, width: int) -> Table:
         done = 0 if self._latest is None else int(self._latest["epoch"]) + 1
-        words = f"{done}/{self._epochs}  {self._time_to_go(done)}"
+        words = f"{done}/{self._epochs}  {self._time_to_go(done)}".rstrip()
         row = Table.grid(padding=(0, 1, 0, 0))
         room = max(1, min(BAR, width - len(words) - 2))
         row.add_row(ProgressBar(total=max(1, self._epochs), completed=done, width=room), Text(words))
