@@ -127,9 +127,15 @@ def train(command: Train) -> int:
         "run_dir": str(command.run_dir),
         "config": command.options.to_json(),
     }
-    job = Job(task="train", workers=manifest.parts, threads=command.options.threads, arguments=arguments)
+    job = Job(
+        task="train",
+        workers=manifest.parts,
+        threads=command.options.threads,
+        timeout_s=command.options.timeout_s,
+        arguments=arguments,
+    )
     say(f"starting {manifest.parts} worker{'s' if manifest.parts != 1 else ''}")
-    run_local(job, run_dir=command.run_dir)
+    run_local(job)
     say(f"  took        {time.monotonic() - begin:.1f} s in all")
     return 0
 
@@ -174,6 +180,11 @@ def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
             f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
             f"partition again as then, or train again"
         )
-    threads = min(facts.config.threads, most_threads())
-    job = Job(task=task, workers=facts.parts, threads=threads, arguments=arguments)
+    job = Job(
+        task=task,
+        workers=facts.parts,
+        threads=min(facts.config.threads, most_threads()),
+        timeout_s=facts.config.timeout_s,
+        arguments=arguments,
+    )
     return run_local(job)[0]

@@ -9,7 +9,8 @@ import shutil
 
 from bnsgcn.capacity import core_count
 from launch.face import short
-from launch.local import WorkerFailure, run_local
+from launch.local import run_local
+from launch.outcome import WorkerFailure
 from launch.say import say
 from launch.worker import Job
 from partition.errors import UserError

@@ -14,13 +14,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from launch.local import Stopped, WorkerFailure
+from launch.local import Stopped
 from launch.options import Command, Evaluate, Inspect, Partition, Plan, Predict, Train
+from launch.outcome import FAILURE, MISTAKE, WorkerFailure
 from launch.parse import parse
 from launch.say import complain, show_cursor
 from partition.errors import UserError, one_line
 
-MISTAKE, FAILURE = 2, 1
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 USER_ERRNOS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS}
 LESS_MEMORY: dict[type[Command], str] = {

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 
 from bnsgcn.record.run_folder import RunFolder, launch_id
 from launch.options import Train
 from launch.outcome import outcome_of
 from launch.parts import parts_folder
 from launch.say import complain, say
-from launch.worker import leave, settle
+from launch.worker import settle
 from launch.worker import train as train_task
+
+GRACE_S = 1.0
+"""How long a rank that lost another stays, so that torchrun sees the other end first."""
 
 
 def be_worker(command: Train) -> int:
@@ -25,10 +29,12 @@ def be_worker(command: Train) -> int:
         parts_dir = parts_folder(command, say if rank == 0 else _say_nothing)
         train_task(str(parts_dir), str(command.run_dir), options.to_json())
     except Exception as error:
-        outcome = outcome_of(error, rank)
-        status = leave(outcome)
-        complain(f"rank {rank}: {outcome.message}")
-        return status
+        outcome = outcome_of(error, rank, command.run_dir)
+        mistake = outcome.kind == "mistake"
+        complain(f"rank {rank}: {outcome.message}{'' if mistake else outcome.traceback()}")
+        if outcome.kind == "lost":
+            time.sleep(GRACE_S)
+        return outcome.status
     return 0
 
 

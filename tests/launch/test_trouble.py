@@ -18,8 +18,9 @@ import pytest
 
 from bnsgcn.record.run_folder import RunFolder
 from launch.ending import ending, guarded
-from launch.local import Stopped, WorkerFailure
+from launch.local import Stopped
 from launch.options import Train
+from launch.outcome import WorkerFailure
 from partition.errors import UserError
 from tests.launch.scene import NODES, Command, newest_checkpoint, shared_state, write_graph
 
@@ -327,16 +328,26 @@ def test_a_rank_that_goes(
 
 
 @pytest.mark.multi
-def test_a_rank_that_falls_silent_is_noticed_within_the_timeout(
-    command: Command, two_parts: Path, tmp_path: Path
+@pytest.mark.parametrize("how", ["stop", "sleep"])
+def test_a_rank_that_falls_silent_is_named_within_the_timeout(
+    how: str, command: Command, two_parts: Path, tmp_path: Path
 ) -> None:
-    command.fault(1, 7, "sleep")
-    ended = command(
-        "train", two_parts, "--run-dir", tmp_path / "run", *SMALL, "--epochs", "20", "--timeout-s", "4"
-    )
+    command.fault(1, 7, how)
+    run_dir = tmp_path / "run"
+    given = ("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "20", "--timeout-s", "4")
+    ended = command(*given)
+    took_s = time.time() - (run_dir / "rank_1.jsonl").stat().st_mtime
     assert ended.status == 1, ended
-    assert "rank 0 lost another rank" in ended.err
-    assert "has not answered for 4 s (--timeout-s)" in ended.err
+    assert took_s < 4 + 6, "from the last epoch of the silent rank to the end of the command"
+    where = run_dir / "errors" / "rank_1.txt"
+    silent, way_on = "did not answer within 4 s (--timeout-s)", "the same command with --resume goes on"
+    words = {
+        "stop": f"rank 1 was stopped by SIGSTOP and {silent}; {way_on} from the last checkpoint",
+        "sleep": f"rank 1 {silent}; where it was is in {where}",
+    }
+    assert ended.err == f"bnsgcn: error: {words[how]}\n"
+    if how == "sleep":
+        assert "sitecustomize.py" in where.read_text(), "its stack"
 
 
 @pytest.mark.multi
