@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -30,11 +31,12 @@ def listeners(root: psutil.Process) -> list[str]:
     found = []
     for process in [root, *root.children(recursive=True)]:
         connections = process.net_connections if hasattr(process, "net_connections") else process.connections
-        found += [
-            connection.laddr.ip
-            for connection in connections(kind="inet")
-            if connection.status == psutil.CONN_LISTEN or (connection.laddr and not connection.raddr)
-        ]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [
+                connection.laddr.ip
+                for connection in connections(kind="inet")
+                if connection.status == psutil.CONN_LISTEN or (connection.laddr and not connection.raddr)
+            ]
     return found
 
 
