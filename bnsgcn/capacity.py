@@ -8,6 +8,8 @@ from partition.errors import UserError
 
 THREADS_PER_CORE = 4
 """More threads than this many times the cores only take memory and turns from each other."""
+WORKERS_PER_CORE = 64
+"""More than this many take the machine with them before their first epoch."""
 
 
 def core_count() -> int:
@@ -26,6 +28,16 @@ def check_threads(threads: int) -> None:
         raise UserError(
             f"--threads is {threads}, this machine has {core_count()} cores; use at most {most_threads()}, "
             f"or leave it out"
+        )
+
+
+def check_workers(parts: int) -> None:
+    """UserError when this machine cannot run a worker a part."""
+    most = WORKERS_PER_CORE * core_count()
+    if parts > most:
+        raise UserError(
+            f"{parts} parts need as many workers, this machine has {core_count()} cores; run at most {most} "
+            f"here: partition into fewer parts, or start torchrun on several machines"
         )
 
 

@@ -114,13 +114,15 @@ def train(command: Train) -> int:
 
         return be_worker(command)
     begin = time.monotonic()
-    from bnsgcn.capacity import check_threads
+    from bnsgcn.capacity import check_threads, check_workers
     from bnsgcn.record.run_folder import RunFolder
     from partition.store import read_manifest
 
     check_threads(command.options.threads)
+    check_workers(command.parts or 1)
     parts_dir = parts_folder(command, say)
     manifest = read_manifest(parts_dir)
+    check_workers(manifest.parts)
     RunFolder(command.run_dir).check(command.options, manifest)
     arguments = {
         "parts_dir": str(parts_dir),
@@ -168,7 +170,7 @@ def _predict(command: Predict) -> int:
 
 def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
     """Rank 0's result of a task on a run's parts."""
-    from bnsgcn.capacity import most_threads
+    from bnsgcn.capacity import check_workers, most_threads
     from bnsgcn.record.run_folder import RunFolder
     from launch.local import run_local
     from launch.worker import Job
@@ -180,6 +182,7 @@ def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
             f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
             f"partition again as then, or train again"
         )
+    check_workers(facts.parts)
     job = Job(
         task=task,
         workers=facts.parts,

@@ -32,14 +32,13 @@ MEGABYTES = 32
 def examine() -> int:
     """Print what there is; 0 when training can run here."""
     say(f"{'python':<16} {platform.python_version()} on {platform.platform()}")
-    missing = [name for name in PACKAGES if not _say_version(name)]
+    needed = [name for name in PACKAGES if not _say_version(name) and name not in OPTIONAL]
+    if needed:
+        say(f"{', '.join(needed)} missing: pip install {' '.join(needed)}")
+        return 1
     _say_devices()
     _say_kernels()
-    worked = _try_round_trip()
-    needed = [name for name in missing if name not in OPTIONAL]
-    if needed:
-        say(f"{needed[0]} is missing: pip install {needed[0]}")
-    return 0 if worked and not needed else 1
+    return 0 if _try_round_trip() else 1
 
 
 def _say_version(name: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.record.run_folder import RunFolder
+from launch import doctor
 from tests.launch.scene import NODES, Command, write_graph, write_parts
 
 SMALL = ("--layers", "2", "--hidden", "16", "--epochs", "30", "--dropout", "0.1")
@@ -123,6 +124,15 @@ def test_doctor(command: Command) -> None:
     assert "rows intact" in ended.out
     assert "taken by --kernel auto" in ended.out
     assert command("--version").out.startswith("bnsgcn 0.")
+
+
+def test_doctor_without_a_package(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-one", "dgl-2"))
+    monkeypatch.setattr(doctor, "OPTIONAL", ("dgl-2",))
+    ended = command("doctor")
+    assert (ended.status, ended.err) == (1, "")
+    assert "dgl-2            not installed (optional)" in ended.out
+    assert ended.out.endswith("no-such-one missing: pip install no-such-one\n")
 
 
 def test_plan(command: Command, two_parts: Path) -> None:

@@ -79,6 +79,9 @@ def test_wrong_names_and_numbers(command: Command, two_parts: Path, tmp_path: Pa
     assert "does not end in .npy" in command("predict", tmp_path, "--out", tmp_path / "x.txt").mistake()
     assert "there is no folder" in command("predict", tmp_path, "--out", tmp_path / "a" / "x.npy").mistake()
     assert "did you mean '--hidden'?" in command("train", two_parts, *run, "--hiden", "3").mistake()
+    assert (
+        "1000000 parts need as many workers" in command("train", graph, "--parts", "1000000", *run).mistake()
+    )
     assert not (tmp_path / "run").exists()
 
 
