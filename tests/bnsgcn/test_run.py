@@ -53,3 +53,23 @@ def test_a_model_beyond_reason_is_one_line_at_once(
         train_worker(parts_folder("single", 1), tmp_path / "run", TrainConfig(**SMALL | options))
     assert time.monotonic() - begin < 10
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"modle": "gcn"}, "unknown option 'modle'.*did you mean 'model'"),
+        ({"model": "sagee"}, "--model has no choice 'sagee'; did you mean 'sage'"),
+        ({"layers": 2.0}, r"--layers is 2\.0, must be a whole number"),
+        ({"lr": float("inf")}, "--lr is inf, must be finite"),
+    ],
+    ids=str,
+)
+def test_a_run_whose_options_were_spoiled_is_one_line(
+    changed: dict[str, object], message: str, parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    facts = {"config": SMALL | changed, "parts_dir": str(parts_folder("single", 1)), "name": "single"}
+    (tmp_path / "config.json").write_text(json.dumps(facts | {"parts": 1, "digest": "a", "launch": ""}))
+    with pytest.raises(UserError, match=message) as failure:
+        evaluate_run(tmp_path)
+    assert "\n" not in str(failure.value)
