@@ -23,9 +23,10 @@ PACKAGES = (
     "dgl",
     "ogb",
     "torch_geometric",
+    "matplotlib",
     "rich",
 )
-OPTIONAL = ("dgl", "ogb", "torch_geometric")
+OPTIONAL = ("dgl", "ogb", "torch_geometric", "matplotlib")
 MEGABYTES = 32
 
 

@@ -15,23 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launch.local import Stopped
-from launch.options import Command, Evaluate, Inspect, Partition, Plan, Predict, Train
-from launch.outcome import FAILURE, MISTAKE, WorkerFailure
+from launch.options import Command, Partition, Train
+from launch.outcome import FAILURE, MISTAKE, WorkerFailure, out_of_memory
 from launch.parse import parse
 from launch.say import complain, show_cursor
 from partition.errors import UserError, one_line
 
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 USER_ERRNOS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS}
-LESS_MEMORY: dict[type[Command], str] = {
-    Partition: "take --method streaming, or scratch=FOLDER in an ogb: SOURCE",
-    Train: "partition into more parts on more machines, or use fewer --hidden",
-    Plan: "partition into more parts or use fewer --hidden",
-    Evaluate: "evaluate on a machine with more memory, or train with more parts on more machines",
-    Predict: "predict on a machine with more memory, or train with more parts on more machines",
-    Inspect: "look at it on a machine with more memory",
-}
-"""The way out of a lack of memory."""
 
 
 def guarded(given: Sequence[str], do: Callable[[Command], int]) -> int:
@@ -57,15 +48,16 @@ def ending(error: BaseException, command: Command | None = None) -> int:
             return _said(f"{error}; all workers have ended", 128 + error.number)
         case KeyboardInterrupt():
             return _said("stopped by SIGINT", 128 + signal.SIGINT)
-        case MemoryError():
-            way_out = LESS_MEMORY.get(type(command), "free some and try again") if command else ""
-            return _said(f"not enough memory: {one_line(error)}; {way_out}", FAILURE)
         case BrokenPipeError():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILURE
         case OSError():
             mistake = isinstance(error, USER_OS_ERRORS) or error.errno in USER_ERRNOS
             return _said(_os_words(error), MISTAKE if mistake else FAILURE)
+    # Training itself is done by the workers: what lacks memory here is the cutting of a SOURCE.
+    here = Partition if isinstance(command, Train) else type(command)
+    if memory := out_of_memory(error, here.__name__.lower()):
+        return _said(memory, FAILURE)
     trace = "".join(traceback.format_exception(error))
     line = f"{type(error).__name__}: {one_line(error)}"
     kept = _keep(trace, command.run_dir) if isinstance(command, Train) else None

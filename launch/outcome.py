@@ -21,6 +21,19 @@ Kind = Literal["done", "mistake", "failure", "lost"]
 
 MISTAKE, FAILURE = 2, 1
 """Exit statuses."""
+_TORCH_ON_CPU = "DefaultCPUAllocator: "
+"""Torch's lack of memory is a type on CUDA and a word on CPU."""
+
+
+LESS_MEMORY = {
+    "partition": "take --method streaming, or scratch=FOLDER in an ogb: SOURCE",
+    "inspect": "look at it on a machine with more memory",
+    "plan": "partition into more parts, or use fewer --hidden",
+    "train": "partition into more parts for more machines, or use fewer --hidden",
+    "evaluate": "run it on more machines or one with more memory",
+    "predict": "run it on more machines or one with more memory",
+}
+"""The way out of a lack of memory, by what was to be done."""
 
 
 class WorkerFailure(RuntimeError):
@@ -60,7 +73,17 @@ class Outcome:
         partial.replace(folder / f"rank_{self.rank}.json")
 
 
-def outcome_of(error: Exception, rank: int, run_dir: str | Path | None = None) -> Outcome:
+def out_of_memory(error: BaseException, task: str) -> str:
+    """The line for a lack of memory, with the way out; empty when that is not what `error` means."""
+    words = one_line(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _TORCH_ON_CPU in words:
+        return f"not enough memory: {words}; {LESS_MEMORY.get(task, 'free some and try again')}"
+    return ""
+
+
+def outcome_of(
+    error: Exception, rank: int, run_dir: str | Path | None = None, task: str = "train"
+) -> Outcome:
     """What an exception means: a UserError is the user's, a lost peer is not this rank's.
 
     Of all but mistakes the traceback is kept in the run folder, where there is one.
@@ -75,6 +98,7 @@ def outcome_of(error: Exception, rank: int, run_dir: str | Path | None = None) -
     elif isinstance(error, PeerLost):
         kind = "lost"
     named = line if ours or isinstance(error, OSError) else f"{type(error).__name__}: {line}"
+    named = out_of_memory(error, task) or named
     trace = "".join(traceback.format_exception(error))
     kept = None
     if run_dir is not None and kind != "mistake":

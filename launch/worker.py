@@ -59,7 +59,7 @@ def main() -> NoReturn:
         result = TASKS[job.task](**job.arguments)
         outcome = Outcome(rank=rank, kind="done", result=result, at_s=time.time())
     except Exception as error:
-        outcome = outcome_of(error, rank, job.run_dir)
+        outcome = outcome_of(error, rank, job.run_dir, job.task)
     outcome.write(folder)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,10 +6,11 @@ import errno
 from pathlib import Path
 
 import pytest
+import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import PeerLost
-from launch.outcome import Kind, Outcome, WorkerFailure, outcome_of, read_outcomes
+from launch.outcome import LESS_MEMORY, Kind, Outcome, WorkerFailure, outcome_of, read_outcomes
 from partition.errors import UserError
 
 
@@ -28,6 +29,11 @@ from partition.errors import UserError
         (KeyError("x"), "failure", "KeyError: 'x'"),
         (OSError(28, "checkpoint epoch_000020 cannot be written"), "failure", "[Errno 28] checkpoint"),
         (WorkerFailure("rank 1 went"), "failure", "rank 1 went"),
+        (
+            MemoryError("Unable to allocate 3 TiB"),
+            "failure",
+            "not enough memory: Unable to allocate 3 TiB; part",
+        ),
     ],
 )
 def test_what_an_exception_means(error: Exception, kind: str, message: str) -> None:
@@ -35,6 +41,15 @@ def test_what_an_exception_means(error: Exception, kind: str, message: str) -> N
     assert outcome.kind == kind
     assert outcome.message.startswith(message)
     assert type(error).__name__ in outcome.trace
+
+
+@pytest.mark.parametrize("task", ["train", "predict"])
+def test_torchs_lack_of_memory_is_known_and_the_way_out_fits_the_task(task: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    said = outcome_of(caught.value, 0, task=task).message
+    assert said.startswith("not enough memory: ")
+    assert said.endswith(f"; {LESS_MEMORY[task]}")
 
 
 def test_a_bad_option_is_a_mistake_wherever_it_is_found() -> None:

@@ -130,9 +130,9 @@ def test_the_traceback_of_a_run_stays_in_its_folder(
     ("words", "way_out"),
     [
         ("partition x --parts 2 --out o", "take --method streaming, or scratch=FOLDER"),
-        ("train x --run-dir r", "use fewer --hidden"),
-        ("plan x", "partition into more parts or use fewer --hidden"),
-        ("predict r --out x.npy", "predict on a machine with more memory"),
+        ("train x --run-dir r", "take --method streaming, or scratch=FOLDER"),
+        ("plan x", "partition into more parts, or use fewer --hidden"),
+        ("predict r --out x.npy", "more machines or one with more memory"),
     ],
 )
 def test_the_way_out_of_a_lack_of_memory_fits_the_command(
