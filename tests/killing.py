@@ -26,10 +26,13 @@ Made = TypeVar("Made")
 
 
 def killed_at_every_step(
-    make: Callable[[], Made], act: Callable[[Made], None]
+    make: Callable[[], Made], act: Callable[[Made], None], *, stride: int = 1
 ) -> Iterator[tuple[Made, bool]]:
-    """Death before step 0, 1, 2 ... of `act` until it survives; yields what was made, and whether."""
-    for step in itertools.count():
+    """Death before step 0, 1, 2 ... of `act` until it survives; yields what was made, and whether.
+
+    With a `stride` only every so many steps are tried.
+    """
+    for step in itertools.count(0, stride):
         made = make()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fork with threads: the child only writes files

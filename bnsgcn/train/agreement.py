@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import partition
 from bnsgcn.config import TrainConfig
@@ -61,21 +60,11 @@ def agree(
 
 def compare(world: World, facts: Mapping[str, str]) -> None:
     """UserError on every rank when `facts` are not the same on all. Collective."""
-    if world.size == 1:
-        return
-    text = json.dumps(facts).encode()
-    digests = world.all_gather(_numbers(hashlib.sha256(text).digest(), world))
-    if bool((digests == digests[0]).all()):
-        return
-    sizes = world.all_gather(torch.tensor([len(text)], device=world.device)).flatten().tolist()
-    rows = world.all_gather(_numbers(text.ljust(max(sizes)), world)).cpu()
-    with contextlib.suppress(RuntimeError):  # a rank that knows enough may have left
-        world.barrier()
-    raise UserError(difference([json.loads(bytes(row.tolist())) for row in rows]))
-
-
-def _numbers(text: bytes, world: World) -> Tensor:
-    return torch.tensor(list(text), dtype=torch.uint8, device=world.device)
+    texts = world.all_gather_text(json.dumps(facts))
+    if len(set(texts)) > 1:
+        with contextlib.suppress(RuntimeError):  # a rank that knows enough may have left
+            world.barrier()
+        raise UserError(difference([json.loads(text) for text in texts]))
 
 
 def difference(ranks: Sequence[Mapping[str, str]]) -> str:
