@@ -65,6 +65,7 @@ def train_worker(
     with joined(config) as world:
         agree(world, config, manifest)
         run = RunFolder(run_dir)
+        config = _of_a_restart(world, run, config)
         run.check(config, manifest)
         world.barrier()
         if world.rank == 0:
@@ -74,6 +75,16 @@ def train_worker(
         trainer = _trainer(world, open_part(parts_dir, world.rank), config, run, listener)
         least = torch.tensor([sum(least_bytes_of(trainer, process_bytes).values())], device=world.device)
         return trainer.fit({"least_rss_bytes": int(world.all_reduce(least, "max"))})
+
+
+def _of_a_restart(world: World, run: RunFolder, config: TrainConfig) -> TrainConfig:
+    """`config`, told to resume where torchrun has started the workers of this launch again.
+
+    Machines count their restarts apart, and the one that had rank 0 may have another rank now; but some
+    worker's torchrun is the one that the run folder names.
+    """
+    again = torch.tensor([int(run.is_of_this_launch())], device=world.device)
+    return dataclasses.replace(config, resume=True) if int(world.all_reduce(again, "max")) else config
 
 
 def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:

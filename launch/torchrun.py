@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 
-from bnsgcn.record.run_folder import RunFolder, launch_id
 from launch.options import Train
 from launch.outcome import outcome_of
 from launch.parts import parts_folder
@@ -23,11 +21,8 @@ def be_worker(command: Train) -> int:
     settle()
     rank = int(os.environ["RANK"])
     try:
-        options = command.options
-        if _started_again(command):
-            options = dataclasses.replace(options, resume=True)
         parts_dir = parts_folder(command, say if rank == 0 else _say_nothing)
-        train_task(str(parts_dir), str(command.run_dir), options.to_json())
+        train_task(str(parts_dir), str(command.run_dir), command.options.to_json())
     except Exception as error:
         outcome = outcome_of(error, rank, command.run_dir)
         mistake = outcome.kind == "mistake"
@@ -36,15 +31,6 @@ def be_worker(command: Train) -> int:
             time.sleep(GRACE_S)
         return outcome.status
     return 0
-
-
-def _started_again(command: Train) -> bool:
-    """Whether this torchrun has trained in the run folder before.
-
-    Its machines count their restarts apart, but all see what the first start left there.
-    """
-    run = RunFolder(command.run_dir)
-    return (run.path / "config.json").exists() and run.open().launch == launch_id()
 
 
 def _say_nothing(_: str) -> None:

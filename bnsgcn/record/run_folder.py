@@ -16,6 +16,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import platform
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,8 +85,19 @@ class RunFacts:
 
 
 def launch_id() -> str:
-    """The torchrun that started this process, the same for its restarts; empty elsewhere."""
-    return os.environ.get("TORCHELASTIC_RUN_ID", "")
+    """The torchrun process that started this one, the same for its restarts; empty where none did.
+
+    torchrun's own id is "none" for every launch that was not given another.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ""
+    agent = os.getppid()
+    try:
+        began = Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:  # not Linux
+        asked = ["ps", "-o", "lstart=", "-p", str(agent)]
+        began = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{platform.node()} {agent} {began}"
 
 
 class RunFolder:
@@ -206,6 +219,11 @@ class RunFolder:
             raise UserError(
                 f"{self._config} cannot be read ({fault}); train again into a new folder"
             ) from None
+
+    def is_of_this_launch(self) -> bool:
+        """Whether the torchrun that started this process has started the run here before."""
+        launch = launch_id()
+        return bool(launch) and self._config.exists() and self.open().launch == launch
 
     def log_epoch(self, metrics: Mapping[str, float | int | None]) -> None:
         """Append what all ranks together measured in one epoch."""
