@@ -80,6 +80,12 @@ class _SyncBatchNorm(torch.autograd.Function):
         return (g - sums[0] / count - y * (sums[1] / count)) * scale, None, None
 
 
+def normalise(x: Tensor, eps: float, world: World) -> tuple[Tensor, Tensor, Tensor]:
+    """((x - mean) / deviation [N, F], mean [F], unbiased variance [F]) over all workers' rows. Collective."""
+    y, mean, variance, count = _SyncBatchNorm.apply(x, eps, world)
+    return y, mean, variance * (count / (count - 1).clamp(min=1))
+
+
 class SyncBatchNorm(torch.nn.Module):
     """Batch normalisation over the rows of all workers (Ioffe and Szegedy, 2015), as if there were one.
 
@@ -102,9 +108,8 @@ class SyncBatchNorm(torch.nn.Module):
         """h [N, F] of `rows` -> [N, F]; every rank calls it, with zero rows too."""
         if not self.training:
             return (h - self.running_mean) * (self.running_var + self.eps).rsqrt() * self.weight + self.bias
-        y, mean, variance, count = _SyncBatchNorm.apply(h, self.eps, rows.world)
+        y, mean, variance = normalise(h, self.eps, rows.world)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
-        normed: Tensor = y * self.weight + self.bias
-        return normed
+            self.running_var.lerp_(variance, self.momentum)
+        return y * self.weight + self.bias

@@ -18,12 +18,14 @@ from bnsgcn import kernels as kernel_backends
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.exchange.clock import Clock
+from bnsgcn.nn.convert import convert_batch_norms
 from bnsgcn.record import measurements
 from bnsgcn.record.recorder import Recorder
 from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
 from bnsgcn.train.agreement import agree
+from bnsgcn.train.buffers import check_buffers
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.train.gradients import FlatGradients
@@ -75,6 +77,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         listener: Listener | None = None,
     ) -> None:
+        convert_batch_norms(model, world)
         agree(world, config, part.manifest, model)
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self.world, self.part, self.config = world, part, config
@@ -186,6 +189,8 @@ class Trainer:
                 self._stop_at_non_finite(epoch)
             self._optimizer.step()
         self.progress.epoch += 1
+        if epoch == 0:
+            check_buffers(self.world, self.model)
         measured = measurements.of_rank(epoch, self.progress.loss, stage.spans.collect(), stage.sent)
         return measured | self.training.telemetry()
 
@@ -203,6 +208,7 @@ class Trainer:
     def evaluate(self) -> Scores:
         """Exact validation and test score of the weights as they are. Collective."""
         self.training.drain()
+        check_buffers(self.world, self.model)
         return evaluate(self.model, self.evaluation, self.part, self.metric)
 
     def save(self) -> None:

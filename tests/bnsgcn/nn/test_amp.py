@@ -83,13 +83,13 @@ def test_a_run_differs_by_rounding_and_keeps_fp32(model: Any, parts_folder: Part
     folder = parts_folder("single", 1)
     runs = {
         amp: record(World.single(), folder, dataclasses.replace(CONFIG, model=model, amp=amp), steps=1)
-        for amp in ("none", "bf16")
+        for amp in ("off", "bf16")
     }
-    for name, exact in runs["none"].gradients[0].items():
+    for name, exact in runs["off"].gradients[0].items():
         found = runs["bf16"].gradients[0][name]
         assert found.dtype == runs["bf16"].weights[name].dtype == "float32"
         assert abs(found - exact).max() < 0.05 * abs(exact).max(), name
-    assert 1e-6 < largest_difference(runs["bf16"], runs["none"]) < 0.2
+    assert 1e-6 < largest_difference(runs["bf16"], runs["off"]) < 0.2
 
 
 @pytest.mark.multi
@@ -112,8 +112,8 @@ def test_the_score_is_that_of_fp32(tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     partition_graph("synthetic:nodes=4000,degree=12,features=32,classes=8,seed=2", parts=2, out=folder)
     found = {}
-    for amp in ("none", "bf16"):
+    for amp in ("off", "bf16"):
         config = dataclasses.replace(CONFIG, amp=amp, epochs=60, eval_every=10)
         found[amp] = run_ranks(score_of, 2, tmp_path, folder, config)[0]
-    assert found["none"] > 0.8  # of 8 classes
-    assert found["bf16"] == pytest.approx(found["none"], abs=0.02)
+    assert found["off"] > 0.8  # of 8 classes
+    assert found["bf16"] == pytest.approx(found["off"], abs=0.02)
