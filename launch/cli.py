@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 import warnings
 from collections.abc import Sequence
 
 from launch.commands import do
 from launch.ending import guarded
-from launch.say import bare_streams, say
+from launch.parse import parse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of the `bnsgcn` command; the exit status. Python's own -W shows the warnings of libraries."""
+    """Entry of the `bnsgcn` command; the exit status."""
+    warnings.simplefilter("ignore")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    bare_streams()
-    if given == ["--version"]:
-        import importlib.metadata
+    return guarded(lambda: _run(given))
 
-        say(f"bnsgcn {importlib.metadata.version('bnsgcn')}")
+
+def _run(given: list[str]) -> int:
+    if given == ["--version"]:
+        print(f"bnsgcn {importlib.metadata.version('bnsgcn')}")
         return 0
-    with warnings.catch_warnings():
-        if not sys.warnoptions:
-            warnings.simplefilter("ignore")
-        return guarded(given, do)
+    return do(parse(given))
 
 
 if __name__ == "__main__":

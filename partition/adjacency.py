@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from partition.disk import said_when_full
 from partition.errors import UserError
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -114,45 +115,45 @@ def csr_from_arcs(
     """
     ranges = _row_ranges(source, target, num_nodes, symmetrise=symmetrise, bucket=bucket)
     counts = np.zeros(num_nodes, np.int64)
-    columns: list[IntArray] = []
-    file = None if scratch is None else _scratch_file(scratch)
-    for first, last in itertools.pairwise(ranges):
-        keys = sorted_unique(_range_keys(source, target, num_nodes, first, last, symmetrise=symmetrise))
-        piece = csr_from_keys(keys, num_nodes)
-        del keys
-        counts[first:last] = piece.degree[: last - first]
-        if file is None:
-            columns.append(piece.indices)
-        else:
-            piece.indices.tofile(file)
-    splits = splits_from_counts(counts)
-    if file is None:
-        whole = columns[0] if len(columns) == 1 else _joined(columns, int(splits[-1]), num_nodes)
-        return Adjacency(splits, whole)
-    with file:
-        file.flush()
-        path = Path(file.name)
-    empty = np.empty(0, index_dtype(num_nodes))
-    mapped = np.memmap(path, empty.dtype, mode="r") if splits[-1] else empty
-    path.unlink()  # the mapping keeps the content until it is dropped
-    return Adjacency(splits, mapped)
+
+    def pieces() -> Iterator[IntArray]:
+        for first, last in itertools.pairwise(ranges):
+            keys = sorted_unique(_range_keys(source, target, num_nodes, first, last, symmetrise=symmetrise))
+            piece = csr_from_keys(keys, num_nodes)
+            del keys
+            counts[first:last] = piece.degree[: last - first]
+            yield piece.indices
+
+    if scratch is None:
+        columns = list(pieces())
+        indices = columns[0] if len(columns) == 1 else _joined(columns, num_nodes)
+    else:
+        indices = _on_disk(pieces(), scratch, index_dtype(num_nodes))
+    return Adjacency(splits_from_counts(counts), indices)
 
 
-def _joined(columns: list[IntArray], entries: int, num_nodes: int) -> IntArray:
+def _on_disk(pieces: Iterable[IntArray], scratch: Path, dtype: np.dtype[np.integer[Any]]) -> IntArray:
+    """The pieces one after the other in a file without a name, which ends with the mapping or the process."""
+    if not scratch.is_dir():
+        raise UserError(f"{scratch}: no such folder; scratch= names one for the memory-mapped adjacency")
+    written = 0
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        with said_when_full(scratch, "the adjacency does not fit", "make room or name another scratch="):
+            for piece in pieces:
+                written += file.write(piece.data)
+            file.flush()
+        return np.memmap(file, dtype, mode="r") if written else np.empty(0, dtype)
+
+
+def _joined(columns: list[IntArray], num_nodes: int) -> IntArray:
     """The pieces one after the other, each freed once it is copied."""
-    joined = np.empty(entries, index_dtype(num_nodes))
+    joined = np.empty(sum(piece.size for piece in columns), index_dtype(num_nodes))
     start = 0
     for number, piece in enumerate(columns):
         joined[start : start + piece.size] = piece
         start += piece.size
         columns[number] = piece[:0]
     return joined
-
-
-def _scratch_file(scratch: Path) -> IO[bytes]:
-    if not scratch.is_dir():
-        raise UserError(f"{scratch}: no such folder; scratch= names one for the memory-mapped adjacency")
-    return tempfile.NamedTemporaryFile(dir=scratch, prefix="adjacency-", delete=False)
 
 
 def _row_ranges(

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +20,12 @@ import numpy.typing as npt
 
 from partition.adjacency import Adjacency, Int64Array, IntArray, row_entries, row_numbers, splits_from_counts
 from partition.assign import Objective, Progress, Recipe, assign
+from partition.disk import check_free, whole_folder
+from partition.errors import printable
 from partition.graph import TEST, TRAIN, VAL, Graph
 from partition.order import locality_order
 from partition.sources import load
-from partition.store import FORMAT_VERSION, MANIFEST, Manifest, check_free
+from partition.store import FORMAT_VERSION, MANIFEST, Manifest
 from partition.writer import FolderWriter
 
 
@@ -68,13 +68,11 @@ def partition_graph(
     progress: Progress | None = None,
 ) -> Manifest:
     """Cut `source` into `parts` and write them to the new folder `out`."""
-    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed, refine=refine)
-    return build_parts(source, recipe, out=out, order=order, progress=progress).manifest
+    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed, refine=refine, order=order)
+    return build_parts(source, recipe, out=out, progress=progress).manifest
 
 
-def build_parts(
-    source: str | Graph, recipe: Recipe, *, out: Path, order: str = "pieces", progress: Progress | None = None
-) -> Built:
+def build_parts(source: str | Graph, recipe: Recipe, *, out: Path, progress: Progress | None = None) -> Built:
     """The same, with the seconds that each phase took."""
     say = progress or _silent
     check_free(out)
@@ -93,7 +91,9 @@ def build_parts(
         part_of = assign(graph, recipe, say)
     with _phase("order", seconds):
         say("ordering the nodes inside each part")
-        numbering = number_nodes(graph, part_of, recipe.parts, order=order, seed=recipe.seed, progress=say)
+        numbering = number_nodes(
+            graph, part_of, recipe.parts, order=recipe.order, seed=recipe.seed, progress=say
+        )
     with _phase("write", seconds):
         manifest = _write_folder(graph, recipe, numbering, out, say)
     say(f"wrote {out}: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
@@ -162,21 +162,17 @@ def _kept_splits(splits: Int64Array, kept: npt.NDArray[np.bool_]) -> Int64Array:
 
 
 def _write_folder(graph: Graph, recipe: Recipe, numbering: Numbering, out: Path, say: Progress) -> Manifest:
-    unfinished = out.with_name(f".{out.name}.unfinished-{os.getpid()}")
-    try:
-        unfinished.mkdir(parents=True)
-        writer = FolderWriter(unfinished)
+    with whole_folder(out) as folder:
+        writer = FolderWriter(folder)
         degrees = (graph.in_degree(), graph.out_degree())
-        for part in _spoken(range(recipe.parts), "wrote part", say):
+        halos = [
             _write_part(writer, graph, numbering, part, degrees)
+            for part in _spoken(range(recipe.parts), "wrote part", say)
+        ]
         for part in range(recipe.parts):
-            _write_boundary(writer, numbering, part, recipe.parts)
-        manifest = _manifest(graph, recipe, numbering, writer.digests())
-        (unfinished / MANIFEST).write_text(manifest.to_text())
-        check_free(out)
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            _write_boundary(writer, numbering, part, halos)
+        manifest = _manifest(graph, recipe, numbering, writer.digests)
+        (folder / MANIFEST).write_text(manifest.to_text())
     return manifest
 
 
@@ -184,12 +180,15 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, files: dict[st
     counts = np.bincount(graph.split, minlength=4)
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=graph.name,
-        source=graph.source,
+        name=printable(graph.name),
+        source=printable(graph.source),
         source_digest=graph.digest(),
-        method=recipe.method,
+        method=printable(recipe.method),
         objective=recipe.objective,
         seed=recipe.seed,
+        refine=recipe.refine,
+        starts=recipe.starts,
+        order=recipe.order,
         parts=recipe.parts,
         num_nodes=graph.num_nodes,
         num_arcs=graph.num_arcs,
@@ -207,7 +206,8 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, files: dict[st
 
 def _write_part(
     writer: FolderWriter, graph: Graph, numbering: Numbering, part: int, degrees: tuple[IntArray, IntArray]
-) -> None:
+) -> Int64Array:
+    """Write a part, all but its boundary; its halo slots as global ids."""
     nodes = numbering.nodes(part)
     first, last = int(numbering.offset[part]), int(numbering.offset[part + 1])
     splits, entries = row_entries(graph.indptr, nodes)
@@ -224,15 +224,14 @@ def _write_part(
     writer.array(part, "halo_indices", _sorted_rows(halo_splits, np.searchsorted(halo_ids, outside)))
     writer.array(part, "halo_ids", halo_ids)
     writer.array(part, "halo_splits", np.searchsorted(halo_ids, numbering.offset))
-    halo_nodes = numbering.node_ids[halo_ids]
     for side, degree in zip(("in", "out"), degrees, strict=True):
         writer.array(part, f"{side}_degree", degree[nodes])
-        writer.array(part, f"halo_{side}_degree", degree[halo_nodes])
     writer.dense_rows(part, "features", graph, nodes)
     writer.array(part, "labels", graph.labels[nodes])
     writer.array(part, "split", graph.split[nodes])
-    writer.array(part, "halo_split", graph.split[halo_nodes])
+    writer.array(part, "halo_split", graph.split[numbering.node_ids[halo_ids]])
     writer.array(part, "node_ids", nodes)
+    return halo_ids
 
 
 def _sorted_rows(indptr: Int64Array, columns: Int64Array) -> npt.NDArray[np.int32]:
@@ -245,12 +244,9 @@ def _sorted_rows(indptr: Int64Array, columns: Int64Array) -> npt.NDArray[np.int3
     return keys.astype(np.int32)
 
 
-def _write_boundary(writer: FolderWriter, numbering: Numbering, part: int, parts: int) -> None:
-    """Boundary rows of a part are the halo slots that the others have of it: read back from their files."""
-    lists = []
-    for reader in range(parts):
-        splits = writer.read(reader, "halo_splits")
-        slots = writer.read(reader, "halo_ids")[splits[part] : splits[part + 1]]
-        lists.append((slots - numbering.offset[part]).astype(np.int32))
-    writer.array(part, "boundary_rows", np.concatenate(lists))
+def _write_boundary(writer: FolderWriter, numbering: Numbering, part: int, halos: list[Int64Array]) -> None:
+    """Boundary rows of a part are the halo slots that the others have of it."""
+    first, last = numbering.offset[part], numbering.offset[part + 1]
+    lists = [halo[slice(*np.searchsorted(halo, (first, last)))] - first for halo in halos]
+    writer.array(part, "boundary_rows", np.concatenate(lists).astype(np.int32))
     writer.array(part, "boundary_splits", splits_from_counts(np.array([rows.size for rows in lists])))

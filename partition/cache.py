@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import re
 from pathlib import Path
 
-from partition.assign import Objective, Progress
+import numpy as np
+
+from partition.assign import Objective, Progress, Recipe
 from partition.build import partition_graph
 from partition.errors import UserError
 from partition.sources import SourceSpec, parse
-from partition.store import FORMAT_VERSION, read_manifest
+from partition.store import FORMAT_VERSION, file_digest, read_manifest
 
 
 def cached_parts(
@@ -24,9 +28,12 @@ def cached_parts(
 ) -> Path:
     """The folder of parts of `source` under `root`, made if it is not there yet.
 
-    A source that is a file or a folder counts as changed when its size or time of change differs.
+    A source that is a file or a folder counts as changed when the size or time of change of anything in it
+    differs, the file of `--method file:` when its content does.
     """
-    key = f"{FORMAT_VERSION} {source} {_state(parse(source))} {parts} {method} {objective} {seed}"
+    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed)
+    made_by = f"{_method(recipe)} {parts} {objective} {seed} {_program()}"
+    key = f"{FORMAT_VERSION} {source} {_state(parse(source))} {made_by}"
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", source.rpartition("/")[2])[:40].strip("-.")
     folder = Path(root).expanduser() / f"{name}-{parts}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if folder.exists():
@@ -48,5 +55,21 @@ def _state(spec: SourceSpec) -> str:
     path = Path(spec.target).expanduser()
     if not spec.target or not path.exists():
         return ""
-    status = path.stat()
-    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    states = [(file, file.lstat()) for file in (path.resolve(), *sorted(path.rglob("*")))]
+    return " ".join(f"{file} {state.st_size} {state.st_mtime_ns}" for file, state in states)
+
+
+def _method(recipe: Recipe) -> str:
+    """The method; where a file decides, what is in it."""
+    path = Path(recipe.option).expanduser()
+    return f"file {file_digest(path)}" if recipe.kind == "file" and path.is_file() else recipe.method
+
+
+@functools.cache
+def _program() -> str:
+    """What changes when this package or METIS, which decide who goes where, do."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256(f"{importlib.metadata.version('pymetis')} {np.__version__}".encode())
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.c")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

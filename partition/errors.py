@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import signal
 from collections.abc import Iterable
 
 LONGEST = 300
@@ -18,6 +19,14 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+class Stopped(Exception):
+    """A signal ended what was going on; whatever was unfinished has been removed."""
+
+    def __init__(self, number: int, also: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{also}")
+        self.number = number
 
 
 def printable(text: str) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from partition.adjacency import Int64Array
-from partition.graph import TRAIN
-from partition.store import Manifest, read_array, read_manifest
+from partition.agreement import COUNTED, check_lists, check_sums, list_digests, sums
+from partition.labels import TEST, TRAIN, VAL
+from partition.store import Part, open_part, read_manifest
 
 BALANCED = ("send_rows", "recv_rows", "inner_nodes", "arcs", "train_nodes", "inner_arcs", "halo_arcs")
 
@@ -90,13 +90,24 @@ class Quality:
 
 
 def inspect_parts(folder: Path | str) -> Quality:
-    """Figures of a folder of parts; ValueError names a missing or broken file."""
+    """Figures of a folder of parts.
+
+    Raises:
+        UserError: a file is missing or broken, or the parts do not fit together; features are not looked at.
+    """
     manifest = read_manifest(folder)
     per_part, volume = [], np.zeros((manifest.parts, manifest.parts), np.int64)
-    for part in range(manifest.parts):
-        measured, received = _measure(Path(folder), manifest, part)
-        per_part.append(measured)
-        volume[:, part] = received
+    counted: Int64Array = np.zeros(len(COUNTED), np.int64)
+    digests = []
+    for index in range(manifest.parts):
+        part = open_part(folder, index, verify=False)
+        per_part.append(_measure(part))
+        volume[:, index] = np.diff(part.halo_splits)
+        counted += sums(part)
+        digests.append(list_digests(part))
+    check_sums(manifest, counted, folder)
+    for index, (sent, _) in enumerate(digests):
+        check_lists(index, sent, np.stack([expected[index] for _, expected in digests]), folder)
     crossing = sum(part.halo_arcs for part in per_part)
     total = int(volume.sum())
     return Quality(
@@ -123,42 +134,28 @@ def worst_over_mean(loads: list[int]) -> float:
     return max(loads) / mean if mean else 1.0
 
 
-def _measure(folder: Path, manifest: Manifest, part: int) -> tuple[PartQuality, Int64Array]:
-    arrays = {
-        name: read_array(folder, manifest, part, name, verify=False)
-        for name in (
-            "inner_indptr",
-            "inner_indices",
-            "halo_indices",
-            "halo_splits",
-            "boundary_rows",
-            "features",
-            "split",
-        )
-    }
-    counts = np.bincount(arrays["split"], minlength=4)
-    inner_arcs, halo_arcs = arrays["inner_indices"].size, arrays["halo_indices"].size
-    received: Int64Array = np.diff(arrays["halo_splits"])
-    measured = PartQuality(
-        part=part,
-        inner_nodes=manifest.part_nodes[part],
+def _measure(part: Part) -> PartQuality:
+    counts = np.bincount(part.split, minlength=TEST + 1)
+    inner_arcs, halo_arcs = part.inner_indices.size, part.halo_indices.size
+    return PartQuality(
+        part=part.index,
+        inner_nodes=part.num_inner,
         inner_arcs=inner_arcs,
         halo_arcs=halo_arcs,
         arcs=inner_arcs + halo_arcs,
-        halo_slots=int(received.sum()),
-        boundary_rows=arrays["boundary_rows"].size,
-        send_rows=arrays["boundary_rows"].size,
-        recv_rows=int(received.sum()),
+        halo_slots=part.num_halo,
+        boundary_rows=part.boundary_rows.size,
+        send_rows=part.boundary_rows.size,
+        recv_rows=part.num_halo,
         train_nodes=int(counts[TRAIN]),
-        val_nodes=int(counts[2]),
-        test_nodes=int(counts[3]),
-        feature_bytes=int(arrays["features"].nbytes),
-        components=_components(arrays["inner_indptr"], arrays["inner_indices"]),
+        val_nodes=int(counts[VAL]),
+        test_nodes=int(counts[TEST]),
+        feature_bytes=int(part.features.nbytes),
+        components=_components(part),
     )
-    return measured, received
 
 
-def _components(indptr: npt.NDArray[Any], indices: npt.NDArray[Any]) -> int:
-    rows = indptr.size - 1
-    matrix = sp.csr_matrix((np.ones(indices.size, np.int8), indices, indptr), shape=(rows, rows))
+def _components(part: Part) -> int:
+    entries = np.ones(part.inner_indices.size, np.int8), part.inner_indices, part.inner_indptr
+    matrix = sp.csr_matrix(entries, shape=(part.num_inner, part.num_inner))
     return int(sp.csgraph.connected_components(matrix, directed=False, return_labels=False))

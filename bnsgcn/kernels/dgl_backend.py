@@ -26,7 +26,7 @@ class DglKernels(TorchKernels):
     """Sums by DGL, everything else by torch.
 
     Raises:
-        UserError: DGL cannot be imported here; the message says why.
+        ValueError: DGL cannot be imported here; the message says why.
     """
 
     name = "dgl"

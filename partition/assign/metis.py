@@ -74,7 +74,7 @@ def metis_csr(
     if parts == 1:
         return np.zeros(adjacency.num_nodes, np.int32)
     options = pymetis.Options(
-        seed=seed + 1,  # METIS hands it to srand, for which 0 and 1 are the same
+        seed=(seed + 1) % 2**63,  # METIS hands it to srand, for which 0 and 1 are the same
         objtype=OBJECTIVE_CODES[objective],
         ufactor=max(1, round((imbalance - 1) * 1000)),
     )

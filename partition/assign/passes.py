@@ -13,20 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from partition.adjacency import Adjacency, Int64Array
-from partition.native import Native, load
+from partition.native import library
 
 SOURCE = Path(__file__).with_name("stream.c")
-LAYOUT = (1,)
 Int32Array = npt.NDArray[np.int32]
 Work = npt.NDArray[np.float64]
 
 INT64, INT32, REAL, ARRAY = ctypes.c_int64, ctypes.c_int32, ctypes.c_double, ctypes.c_void_p
 
 
-def compiled() -> Native:
-    """The library of stream.c, or why there is none."""
-    native = load(SOURCE, LAYOUT)
-    found = native.library
+def compiled() -> ctypes.CDLL | None:
+    """The library of stream.c, or None where nothing can be compiled."""
+    found = library(SOURCE)
     if found is not None:
         found.stream_pass.argtypes = [
             INT64, INT32, ARRAY, ARRAY, INT32, REAL, REAL, REAL, REAL, ARRAY, ARRAY, ARRAY, ARRAY
@@ -34,7 +32,7 @@ def compiled() -> Native:
         found.stream_pass.restype = INT64
         found.cluster_pass.argtypes = [INT64, ARRAY, ARRAY, REAL, REAL, ARRAY, ARRAY, ARRAY, ARRAY]
         found.cluster_pass.restype = INT64
-    return native
+    return found
 
 
 def stream_pass(

@@ -11,6 +11,8 @@ source                    the parts that the source came in (a folder of DGL par
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,6 +25,9 @@ Progress = Callable[[str], None]
 METHODS = ("metis", "random", "streaming", "coarse", "file", "source")
 OBJECTIVES = ("volume", "cut")
 SCORES = ("ldg", "fennel")
+ORDERS = ("pieces", "rcm", "none")
+MOST_PARTS, MOST_STARTS = 1 << 14, 1000
+MOST_SEED = 2**64 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,21 +54,30 @@ class Recipe:
     """The same for being a training node."""
     aims: Aims = dataclasses.field(default_factory=Aims)
     """What the refinement aims at."""
+    order: str = "pieces"
+    """Order of the nodes inside a part: see order.py."""
 
     def __post_init__(self) -> None:
-        if self.parts < 1:
-            raise UserError(f"--parts {self.parts}: there must be at least 1 part")
-        if self.seed < 0:
-            raise UserError(f"--seed {self.seed} is negative; use 0 or more")
-        if self.starts < 0:
-            raise UserError(f"--starts {self.starts} is negative; use 0 for a number by size, or 1 and more")
+        self._check_whole("parts", 1, MOST_PARTS)
+        self._check_whole("seed", 0, MOST_SEED)
+        self._check_whole("starts", 0, MOST_STARTS)
         if not 1.001 <= self.imbalance <= 2:
             raise UserError(f"--imbalance {self.imbalance} is out of range; use 1.001 to 2, for example 1.03")
-        if self.node_work < 0 or self.train_work < 0:
-            raise UserError(f"work of {self.node_work} and {self.train_work}: both must be 0 or more")
+        if not (0 <= self.node_work < math.inf and 0 <= self.train_work < math.inf):
+            raise UserError(f"work of {self.node_work} and {self.train_work}: both must be 0 or more, finite")
         if self.objective not in OBJECTIVES:
             raise UserError(f"unknown objective '{self.objective}'; there are: {', '.join(OBJECTIVES)}")
+        if self.order not in ORDERS:
+            raise UserError(
+                f"unknown order '{self.order}' inside a part{nearest(self.order, ORDERS)}; "
+                f"there are: {', '.join(ORDERS)}"
+            )
         self._check_method()
+
+    def _check_whole(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        if type(value) is not int or not least <= value <= most:
+            raise UserError(f"--{name} {reprlib.repr(value)} is out of range; use {least} to {most}")
 
     def _check_method(self) -> None:
         if self.kind not in METHODS:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from partition.assign import Recipe
+from partition.assign.recipe import ORDERS
 from partition.build import build_parts, number_nodes
 from partition.graph import Graph
-from partition.order import ORDERS, locality_order
+from partition.order import locality_order
 from partition.sources import load
 from partition.store import open_part
 
@@ -23,9 +24,9 @@ def test_peak_memory_is_the_graph_and_one_part(tmp_path: Path) -> None:
     graph = load(WIDE)
     peaks = {}
     for parts in (1, 8):
-        recipe = Recipe(parts=parts, method="random")
+        recipe = Recipe(parts=parts, method="random", order="none")
         tracemalloc.start()
-        build_parts(graph, recipe, out=tmp_path / str(parts), order="none")
+        build_parts(graph, recipe, out=tmp_path / str(parts))
         peaks[parts] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[8] < graph.features.nbytes / 2
@@ -70,7 +71,7 @@ def test_order_of_a_part_that_reaches_disk(tmp_path: Path) -> None:
     graph = load("synthetic:nodes=6000,degree=16,features=2,classes=3,communities=20")
     spans = []
     for order in ("pieces", "none"):
-        build_parts(graph, Recipe(parts=2), out=tmp_path / order, order=order)
+        build_parts(graph, Recipe(parts=2, order=order), out=tmp_path / order)
         part = open_part(tmp_path / order, 0)
         rows = np.repeat(np.arange(part.num_inner), np.diff(part.inner_indptr))
         spans.append(float(np.abs(part.inner_indices.astype(np.int64) - rows).mean()))

@@ -11,8 +11,10 @@ import pytest
 
 from partition.assign import Recipe, assign
 from partition.build import partition_graph
-from partition.cache import cached_parts
+from partition.cache import _state, cached_parts
 from partition.quality import inspect_parts
+from partition.sources import parse
+from partition.store import open_part
 from partition.volume import cut_arcs, total_volume, volume_matrix
 from tests.partition.graphs import arc_set, random_arcs, random_graph, read_parts
 
@@ -132,3 +134,34 @@ def test_cache_notices_a_changed_file(tmp_path: Path) -> None:
     np.savez(path, edge_index=random_arcs(rng, 40, 100), **arrays)
     os.utime(path, ns=(1, 1))
     assert cached_parts(f"npz:{path}", 2, root=tmp_path) != first
+
+
+def test_cache_notices_another_assignment_file(tmp_path: Path) -> None:
+    """The name is the same, what is in it is not."""
+    file = tmp_path / "parts.npy"
+    np.save(file, np.arange(300) % 2)
+    first = cached_parts(SOURCE, 2, method=f"file:{file}", root=tmp_path)
+    state = file.stat()
+    np.save(file, np.arange(300) // 150)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    second = cached_parts(SOURCE, 2, method=f"file:{file}", root=tmp_path)
+    assert first != second
+    assert open_part(second, 0).node_ids.max() == 149
+    with pytest.raises(ValueError, match="no such file"):
+        cached_parts(SOURCE, 2, method=f"file:{tmp_path}/gone.npy", root=tmp_path)
+
+
+def test_cache_notices_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cached_parts(SOURCE, 2, root=tmp_path)
+    monkeypatch.setattr("partition.cache._program", lambda: "another version of METIS")
+    assert cached_parts(SOURCE, 2, root=tmp_path) != first
+
+
+def test_cache_notices_a_changed_file_inside_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "set" / "raw").mkdir(parents=True)
+    spec = parse(f"dgl:{tmp_path}/set")
+    before = _state(spec)
+    (tmp_path / "set" / "raw" / "edges").write_text("1")
+    between = _state(spec)
+    (tmp_path / "set" / "raw" / "edges").write_text("12")
+    assert len({before, between, _state(spec)}) == 3

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from partition.build import partition_graph
+from partition.errors import UserError
 from partition.sources import load
 from partition.store import ARRAYS, MANIFEST, open_part, read_manifest
 from tests.partition.graphs import random_arcs, random_graph
@@ -85,8 +86,8 @@ def test_a_truncated_file_is_named_without_verifying_too(folder: Path) -> None:
     ("change", "message"),
     [
         (lambda text: text[:-20], "not valid JSON"),
-        (lambda text: "[]", "format version None, but this program reads 1"),
-        (lambda text: text.replace('"format_version": 1', '"format_version": 9'), "format version 9"),
+        (lambda text: "[]", "format version None, but this program reads 2"),
+        (lambda text: text.replace('"format_version": 2', '"format_version": 1'), "format version 1"),
         (lambda text: text.replace('"seed"', '"speed"'), "keys missing or unknown: seed, speed"),
         (lambda text: text.replace('"num_nodes": 200', '"num_nodes": 201'), "200 nodes in all"),
         (lambda text: text.replace('"num_nodes": 200', '"num_nodes": "200"'), "num_nodes is '200'"),
@@ -130,7 +131,12 @@ def test_more_parts_than_nodes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"parts": 0}, "--parts 0"),
+        ({"parts": 0}, "--parts 0 is out of range; use 1 to 16384"),
+        ({"parts": 10**30}, "--parts 1000000000000000000000000000000 is out of range"),
+        ({"parts": 2.5}, r"--parts 2\.5"),
+        ({"seed": 2**64}, "--seed 18446744073709551616 is out of range; use 0 to 18446744073709551615"),
+        ({"seed": 10**4000}, r"--seed 10000\d+\.\.\.0+ is out of range"),
+        ({"seed": True}, "--seed True"),
         ({"method": "metsi"}, "did you mean 'metis'"),
         ({"objective": "area"}, "volume, cut"),
         ({"seed": -1}, "--seed -1"),
@@ -149,8 +155,9 @@ def test_nothing_stays_behind_when_writing_fails(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("partition.writer.FolderWriter.dense_rows", full)
-    with pytest.raises(OSError, match="No space left"):
-        partition_graph(SOURCE, parts=2, out=tmp_path / "parts")
+    with pytest.raises(UserError, match=r"No space left .* MB were written .* MB are free") as error:
+        partition_graph(SOURCE, parts=2, out=tmp_path / "new" / "folder" / "parts")
+    assert_one_line(error)
     assert list(tmp_path.iterdir()) == []
 
 
