@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from benchmarks.measure import Spread, machine, table, write_record
 from benchmarks.workloads import RECIPES, Skip, recipe, workload_parts
-from bnsgcn.kernels import Block, Csr, Kernels, autograd, select
+from bnsgcn.kernels import Block, Csr, Kernels, LayerNorm, Mask, autograd, select
 from partition.store import Part, open_part
 
 WORKLOADS = ("reddit-like", "products-like")
@@ -116,10 +116,11 @@ def elementwise_contenders(kernels: Kernels, portable: Kernels) -> dict[str, Con
     weight, bias = torch.rand(width) + 0.5, torch.randn(width)
     leaf = torch.randn(rows, width, requires_grad=True)
     leaves = [leaf, weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+    mask = Mask(ids, 7, 0.5)
 
     def fused(backend: Kernels) -> Callable[[], Any]:
         def both_ways() -> Any:
-            result = autograd.norm_relu_dropout(backend, *leaves, 1e-5, ids, 7, 0.5)
+            result = autograd.norm_relu_dropout(backend, leaf, LayerNorm(*leaves[1:]), mask)
             return torch.autograd.grad(result, leaves, grad)
 
         return both_ways
@@ -129,15 +130,15 @@ def elementwise_contenders(kernels: Kernels, portable: Kernels) -> dict[str, Con
         return torch.autograd.grad(F.dropout(torch.relu(normed), 0.5), leaves, grad)
 
     def fused_forward(backend: Kernels) -> Callable[[], Any]:
-        return lambda: backend.norm_relu_dropout(x, weight, bias, 1e-5, ids, 7, 0.5)
+        return lambda: backend.norm_relu_dropout(x, LayerNorm(weight, bias), mask)
 
     out = torch.empty_like(x)
     return {
         "copy into memory that is there": {"ours": lambda: out.copy_(x)},
         "copy": {"ours": x.clone},
         "dropout, forward": {
-            "ours": lambda: kernels.dropout(x, ids, 7, 0.5),
-            "torch backend": lambda: portable.dropout(x, ids, 7, 0.5),
+            "ours": lambda: kernels.dropout(x, mask),
+            "torch backend": lambda: portable.dropout(x, mask),
             "torch operations": lambda: F.dropout(x, 0.5),
         },
         "norm + ReLU + dropout, forward": {

@@ -30,7 +30,8 @@ from benchmarks.measure import Spread, machine, round_medians, table, write_reco
 from benchmarks.ours import environments
 from benchmarks.workloads import Recipe, Skip, recipe, workload_parts
 from bnsgcn.dist import World
-from bnsgcn.kernels import Kernels, select
+from bnsgcn.kernels import Kernels, LayerNorm, Mask, select
+from bnsgcn.kernels.protocol import Moments
 from bnsgcn.local.blocks import TRAIN, BlockBuilder, LayerBlocks, whole_view
 from partition.store import open_part
 
@@ -102,7 +103,8 @@ class FirstLayer:
         )
 
     def forward(self, dropout: float) -> Iterator[Task]:
-        yield "elementwise", lambda: self.kernels.dropout(self.x, self.ids, 1, dropout, out=self.dropped)
+        mask = Mask(self.ids, 1, dropout)
+        yield "elementwise", lambda: self.kernels.dropout(self.x, mask, out=self.dropped)
         yield "products", lambda: torch.mm(self.dropped, self.weight, out=self.out)
 
     def backward(self) -> Iterator[Task]:
@@ -113,29 +115,18 @@ class Between:
     """Norm, ReLU and dropout between two layers: one fused pass a direction."""
 
     def __init__(self, rows: int, kernels: Kernels, width: int, dropout: float) -> None:
-        self.kernels, self.dropout = kernels, dropout
-        self.x, self.ids = torch.randn(rows, width), torch.arange(rows)
+        self.kernels, self.mask = kernels, Mask(torch.arange(rows), 1, dropout)
+        self.x = torch.randn(rows, width)
         self.grad, self.out = torch.randn(rows, width), torch.empty(rows, width)
-        self.weight, self.bias = torch.ones(width), torch.zeros(width)
-        self.mean, self.rstd = torch.zeros(rows), torch.ones(rows)
+        self.norm = LayerNorm(torch.ones(width), torch.zeros(width))
+        self.moments = Moments(torch.zeros(rows), torch.ones(rows))
 
     def _forward(self) -> None:
-        self.kernels.norm_relu_dropout(
-            self.x, self.weight, self.bias, 1e-5, self.ids, 1, self.dropout, out=self.out
-        )
+        self.kernels.norm_relu_dropout(self.x, self.norm, self.mask, out=self.out)
 
     def _backward(self) -> None:
         self.kernels.norm_relu_dropout_backward(
-            self.grad,
-            self.x,
-            self.mean,
-            self.rstd,
-            self.weight,
-            self.bias,
-            self.ids,
-            1,
-            self.dropout,
-            out=self.out,
+            self.grad, self.x, self.moments, self.norm, self.mask, out=self.out
         )
 
     def forward(self) -> Iterator[Task]:

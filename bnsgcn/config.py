@@ -7,9 +7,14 @@ imports torch, so that `--help` and wrong values answer at once.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+import functools
+import math
+import numbers
+import reprlib
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_type_hints
 
-from partition.errors import UserError
+from partition.errors import UserError, nearest
 
 ModelName = Literal["gcn", "sage", "gat"]
 NormName = Literal["layer", "batch", "none"]
@@ -20,6 +25,7 @@ BackendName = Literal["gloo", "nccl", "auto"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 KernelName = Literal["auto", "compiled", "dgl", "torch"]
 
+YEAR_S = 365 * 24 * 3600.0
 PRUNE_BELOW = 0.9
 """A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
 
@@ -109,6 +115,8 @@ class TrainConfig:
     """Go on from the last checkpoint of the run folder."""
 
     def __post_init__(self) -> None:
+        for name, kind in _kinds().items():
+            object.__setattr__(self, name, fitting(name.replace("_", "-"), getattr(self, name), kind))
         self._check_model()
         self._check_training()
         self._check_exchange()
@@ -147,8 +155,10 @@ class TrainConfig:
             "seed",
         ):
             _at_least(name.replace("_", "-"), getattr(self, name), 0)
-        if not self.timeout_s > 0:
-            raise UserError(f"--timeout-s is {self.timeout_s}, must be above 0; try 600")
+        if not 0.001 <= self.timeout_s <= YEAR_S:
+            raise UserError(
+                f"--timeout-s is {self.timeout_s:g}, must be in [0.001, {YEAR_S:.0f}], a year; try 600"
+            )
 
     def _check_exchange(self) -> None:
         _within("sampling-rate", self.sampling_rate, 0.0, 1.0)
@@ -165,18 +175,80 @@ class TrainConfig:
         """Bytes of one number of weights and activations."""
         return 8 if self.dtype == "float64" else 4
 
+    def widths(self, num_features: int, num_classes: int) -> list[int]:
+        """Columns of the input of every layer, and of the logits: [layers + 1]."""
+        return [num_features, *[self.hidden] * (self.layers - 1), num_classes]
+
     def to_json(self) -> dict[str, Any]:
         """Field values, ready for json.dump."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
-        """The inverse of `to_json`; a field that this version does not know is a ValueError."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+    def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of `to_json`; a missing field has its default.
+
+        Raises:
+            UserError: a field that this version does not know, or a value that does not fit.
+        """
+        if not isinstance(values, Mapping):
+            raise UserError(f"the configuration is {reprlib.repr(values)}, must be an object of options")
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(str(name) for name in values if name not in known)
         if unknown:
-            raise UserError(f"unknown option {unknown[0]!r} in the configuration; see bnsgcn train --help")
+            raise UserError(
+                f"unknown option {reprlib.repr(unknown[0])} in the configuration{nearest(unknown[0], known)}"
+                f"; see bnsgcn train --help"
+            )
         return cls(**values)
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    """The type of every option."""
+    return get_type_hints(TrainConfig)
+
+
+def fitting(option: str, value: Any, kind: Any) -> Any:
+    """`value` as the plain Python value of type `kind`, a Literal included; UserError where it is none."""
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        raise UserError(f"--{option} is {reprlib.repr(value)}, must be True or False")
+    if kind is int:
+        return _whole(option, value)
+    if kind is float:
+        return _number(option, value)
+    words = [word for entry in (kind, *get_args(kind)) for word in get_args(entry) if isinstance(word, str)]
+    if isinstance(value, str) and value in words:
+        return words[words.index(value)]
+    if value is None and type(None) in get_args(kind):
+        return None
+    raise UserError(
+        f"--{option} has no choice {reprlib.repr(value)}{nearest(str(value), words)}; "
+        f"it has {', '.join(sorted(set(words)))}"
+    )
+
+
+def _whole(option: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise UserError(f"--{option} is {reprlib.repr(value)}, must be a whole number")
+    whole = int(value)
+    if whole.bit_length() > 63:
+        shown = whole if whole.bit_length() < 256 else f"a number of {whole.bit_length()} bits"
+        raise UserError(f"--{option} is {shown}, must be below 2**63 ({1 << 63})")
+    return whole
+
+
+def _number(option: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise UserError(f"--{option} is {reprlib.repr(value)}, must be a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UserError(f"--{option} is {number}, must be finite")
+    return number
 
 
 def _at_least(option: str, value: float, least: float) -> None:

@@ -183,6 +183,15 @@ class World:
         self._do(torch_dist.all_gather, pieces, values.contiguous())
         return torch.stack(pieces)
 
+    def all_gather_text(self, text: str) -> list[str]:
+        """The texts of all ranks, of any lengths."""
+        letters = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        lengths = self.all_gather(torch.tensor([letters.numel()], device=self.device)).flatten().tolist()
+        row = torch.zeros(max(lengths), dtype=torch.uint8)
+        row[: letters.numel()] = letters
+        rows = self.all_gather(row.to(self.device)).cpu()
+        return [bytes(row[:length].tolist()).decode() for row, length in zip(rows, lengths, strict=True)]
+
     def all_to_all(
         self, received: Tensor, sent: Tensor, receive_splits: Sequence[int], send_splits: Sequence[int]
     ) -> Pending:

@@ -6,7 +6,7 @@ The environment that torchrun sets says who the worker is; outside torchrun it i
 from __future__ import annotations
 
 import contextlib
-import os
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,31 @@ from typing import Any
 import numpy as np
 import torch
 
+from bnsgcn.capacity import check_threads, core_count, memory_bytes, most_threads
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World, local_size
 from bnsgcn.kernels.pool import prefer_large_pages
 from bnsgcn.nn.models import build_model
 from bnsgcn.plan.bytes import layer_widths
-from bnsgcn.plan.memory import least_bytes, sizes_of
+from bnsgcn.plan.memory import least_bytes, parameter_count, sizes_of
 from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFolder
+from bnsgcn.train.agreement import agree
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores
 from bnsgcn.train.trainer import Trainer
 from partition.errors import UserError
 from partition.store import Manifest, Part, open_part, read_manifest
 
+LAYER_BYTES = 10_000
+"""What a layer takes even when it is one number wide: Python's objects around the weights."""
+
 
 def prepare_process(threads: int) -> None:
     """Set this worker's compute threads (0 = cores / workers of this machine) and how it keeps memory."""
+    check_threads(threads)
     prefer_large_pages()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or max(1, cores // local_size()))
+    torch.set_num_threads(threads or max(1, core_count() // local_size()))
 
 
 @contextlib.contextmanager
@@ -56,9 +61,11 @@ def train_worker(
         UserError: whatever a user can cause; see `Trainer`, `RunFolder.create` and `open_part`.
     """
     manifest = read_manifest(parts_dir)
+    check_model_fits(manifest, config)
     with joined(config) as world:
-        check_workers(manifest, world)
+        agree(world, config, manifest)
         run = RunFolder(run_dir)
+        config = _of_a_restart(world, run, config)
         run.check(config, manifest)
         world.barrier()
         if world.rank == 0:
@@ -68,6 +75,16 @@ def train_worker(
         trainer = _trainer(world, open_part(parts_dir, world.rank), config, run, listener)
         least = torch.tensor([sum(least_bytes_of(trainer, process_bytes).values())], device=world.device)
         return trainer.fit({"least_rss_bytes": int(world.all_reduce(least, "max"))})
+
+
+def _of_a_restart(world: World, run: RunFolder, config: TrainConfig) -> TrainConfig:
+    """`config`, told to resume where torchrun has started the workers of this launch again.
+
+    Machines count their restarts apart, and the one that had rank 0 may have another rank now; but some
+    worker's torchrun is the one that the run folder names.
+    """
+    again = torch.tensor([int(run.is_of_this_launch())], device=world.device)
+    return dataclasses.replace(config, resume=True) if int(world.all_reduce(again, "max")) else config
 
 
 def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
@@ -120,23 +137,26 @@ def predict_run(run_dir: str | Path, out: str | Path) -> tuple[int, int]:
     return shape
 
 
-def check_workers(manifest: Manifest, world: World) -> None:
-    """ValueError when there are not as many workers as parts."""
-    if manifest.parts != world.size:
+def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
+    """UserError when the weights, gradients and moments alone are more than this machine has for a worker."""
+    have, need = memory_bytes() // local_size(), LAYER_BYTES * config.layers
+    if need <= have:
+        need += 4 * config.number_bytes * parameter_count(config, layer_widths(manifest, config))
+    if need > have:
         raise UserError(
-            f"{manifest.parts} parts but {world.size} workers; start {manifest.parts} workers "
-            f"or partition into {world.size} parts"
+            f"--layers {config.layers} of --hidden {config.hidden} need at least {need / 1e9:,.0f} GB "
+            f"a worker, this machine has {have / 1e9:,.0f} GB for each; take fewer or narrower layers"
         )
 
 
 def _opened(run_dir: str | Path) -> tuple[TrainConfig, Path]:
     facts = RunFolder(run_dir).open()
-    return facts.config, facts.parts_dir
+    threads = min(facts.config.threads, most_threads())  # the run may be of a larger machine
+    return dataclasses.replace(facts.config, threads=threads), facts.parts_dir
 
 
 def _restored(world: World, parts_dir: Path, config: TrainConfig, run_dir: str | Path) -> Trainer:
-    manifest = read_manifest(parts_dir)
-    check_workers(manifest, world)
+    agree(world, config, read_manifest(parts_dir))
     trainer = _trainer(
         world, open_part(parts_dir, world.rank), config, RunFolder(run_dir), None, record=False
     )
@@ -154,7 +174,7 @@ def _trainer(
     record: bool = True,
 ) -> Trainer:
     identity = {"parts": part.manifest.digest, "model": model_shape(config)}
-    checkpoints = Checkpoints(run.path, world.rank, world.size, world.barrier, identity=identity)
+    checkpoints = Checkpoints(run.path, world, identity=identity)
     return Trainer(
         world,
         part,

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import warnings
 from collections.abc import Sequence
 
 from launch.commands import do
 from launch.ending import guarded
-from launch.parse import parse
+from launch.say import bare_streams, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of the `bnsgcn` command; the exit status."""
-    warnings.simplefilter("ignore")
+    """Entry of the `bnsgcn` command; the exit status. Python's own -W shows the warnings of libraries."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return guarded(lambda: _run(given))
-
-
-def _run(given: list[str]) -> int:
+    bare_streams()
     if given == ["--version"]:
-        print(f"bnsgcn {importlib.metadata.version('bnsgcn')}")
+        import importlib.metadata
+
+        say(f"bnsgcn {importlib.metadata.version('bnsgcn')}")
         return 0
-    return do(parse(given))
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        return guarded(given, do)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Plan, Predict, Train
-from launch.parse import Mistake
+from launch.say import say
 from partition.errors import UserError
 
 
@@ -49,7 +49,7 @@ def _partition(command: Partition) -> int:
         refine=command.refine,
         starts=command.starts,
     )
-    build_parts(command.source, recipe, out=command.out, progress=_line)
+    build_parts(command.source, recipe, out=command.out, progress=say)
     show_quality(inspect_parts(command.out), peak_bytes(command.out, TrainConfig()))
     return 0
 
@@ -66,7 +66,7 @@ def _inspect(command: Inspect) -> int:
 
         plot_quality(quality, command.plot)
     if command.json:
-        print(json.dumps(quality.to_json()))
+        say(json.dumps(quality.to_json()))
     else:
         model = TrainConfig(layers=command.layers, hidden=command.hidden)
         show_quality(quality, peak_bytes(command.folder, model))
@@ -76,15 +76,14 @@ def _inspect(command: Inspect) -> int:
 def _plan(command: Plan) -> int:
     import torch
 
+    from bnsgcn.capacity import check_threads, core_count
     from bnsgcn.plan.choose import choose, grid
     from bnsgcn.plan.costs import plans
     from bnsgcn.plan.machine import Machine
-    from launch.local import core_count
     from launch.tables import show_grid, show_plan
     from partition.store import read_manifest
 
-    if not command.link_gbit_s > 0:
-        raise Mistake(f"--link-gbit-s is {command.link_gbit_s:g}, must be above 0; 16 is loopback")
+    check_threads(command.options.threads)
     workers = read_manifest(command.folder).parts
     torch.set_num_threads(command.options.threads or max(1, core_count() // workers))
     machine = Machine.measure(command.options, link_bytes_per_s=command.link_gbit_s * 1e9 / 8)
@@ -96,7 +95,7 @@ def _plan(command: Plan) -> int:
     choice = choose(found, limit)
     if command.json:
         chosen = {"choice": choice.plan.config.to_json(), "reason": choice.reason}
-        print(json.dumps({"plans": [plan.to_json() for plan in found]} | (chosen if command.grid else {})))
+        say(json.dumps({"plans": [plan.to_json() for plan in found]} | (chosen if command.grid else {})))
     elif command.grid:
         show_grid(found, choice)
     else:
@@ -115,52 +114,63 @@ def train(command: Train) -> int:
 
         return be_worker(command)
     begin = time.monotonic()
+    from bnsgcn.capacity import check_threads, check_workers
     from bnsgcn.record.run_folder import RunFolder
     from partition.store import read_manifest
 
-    if command.parts is not None and command.parts < 1:
-        raise Mistake(f"--parts is {command.parts}, must be at least 1")
-    parts_dir = parts_folder(command, _line)
+    check_threads(command.options.threads)
+    check_workers(command.parts or 1)
+    parts_dir = parts_folder(command, say)
     manifest = read_manifest(parts_dir)
+    check_workers(manifest.parts)
     RunFolder(command.run_dir).check(command.options, manifest)
     arguments = {
         "parts_dir": str(parts_dir),
         "run_dir": str(command.run_dir),
         "config": command.options.to_json(),
     }
-    job = Job(task="train", workers=manifest.parts, threads=command.options.threads, arguments=arguments)
-    _line(f"starting {manifest.parts} worker{'s' if manifest.parts != 1 else ''}")
-    run_local(job, run_dir=command.run_dir)
-    print(f"  took        {time.monotonic() - begin:.1f} s in all")
+    job = Job(
+        task="train",
+        workers=manifest.parts,
+        threads=command.options.threads,
+        timeout_s=command.options.timeout_s,
+        arguments=arguments,
+    )
+    say(f"starting {manifest.parts} worker{'s' if manifest.parts != 1 else ''}")
+    run_local(job)
+    say(f"  took        {time.monotonic() - begin:.1f} s in all")
     return 0
 
 
 def _evaluate(command: Evaluate) -> int:
     scores = _on_run(command.run, "evaluate", {"run_dir": str(command.run)})
     if command.json:
-        print(
+        say(
             json.dumps({"metric": scores["metric"], "val_score": scores["val"], "test_score": scores["test"]})
         )
     else:
         metric = str(scores["metric"]).replace("_", " ")
-        print(f"test {metric} {scores['test']:.4f}   (validation {scores['val']:.4f})")
+        say(f"test {metric} {scores['test']:.4f}   (validation {scores['val']:.4f})")
     return 0
 
 
 def _predict(command: Predict) -> int:
     if command.out.exists():
-        raise Mistake(f"--out {command.out} exists already; name a new file")
+        raise UserError(f"--out {command.out} exists already; name a new file")
     if command.out.suffix != ".npy":
-        raise Mistake(f"--out {command.out} does not end in .npy; name it {command.out.with_suffix('.npy')}")
+        raise UserError(
+            f"--out {command.out} does not end in .npy; name it {command.out.with_suffix('.npy')}"
+        )
     if not command.out.resolve().parent.is_dir():
-        raise Mistake(f"--out {command.out}: there is no folder {command.out.parent}; make it first")
+        raise UserError(f"--out {command.out}: there is no folder {command.out.parent}; make it first")
     rows, columns = _on_run(command.run, "predict", {"run_dir": str(command.run), "out": str(command.out)})
-    print(f"wrote {command.out}: float32 logits of {rows:,} nodes, {columns} classes")
+    say(f"wrote {command.out}: float32 logits of {rows:,} nodes, {columns} classes")
     return 0
 
 
 def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
     """Rank 0's result of a task on a run's parts."""
+    from bnsgcn.capacity import check_workers, most_threads
     from bnsgcn.record.run_folder import RunFolder
     from launch.local import run_local
     from launch.worker import Job
@@ -172,9 +182,12 @@ def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
             f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
             f"partition again as then, or train again"
         )
-    job = Job(task=task, workers=facts.parts, threads=facts.config.threads, arguments=arguments)
+    check_workers(facts.parts)
+    job = Job(
+        task=task,
+        workers=facts.parts,
+        threads=min(facts.config.threads, most_threads()),
+        timeout_s=facts.config.timeout_s,
+        arguments=arguments,
+    )
     return run_local(job)[0]
-
-
-def _line(text: str) -> None:
-    print(text, flush=True)

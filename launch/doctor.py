@@ -7,8 +7,11 @@ import os
 import platform
 import shutil
 
+from bnsgcn.capacity import core_count
 from launch.face import short
-from launch.local import WorkerFailure, core_count, run_local
+from launch.local import run_local
+from launch.outcome import WorkerFailure
+from launch.say import say
 from launch.worker import Job
 from partition.errors import UserError
 
@@ -20,33 +23,32 @@ PACKAGES = (
     "dgl",
     "ogb",
     "torch_geometric",
-    "tyro",
+    "matplotlib",
     "rich",
 )
-OPTIONAL = ("dgl", "ogb", "torch_geometric")
+OPTIONAL = ("dgl", "ogb", "torch_geometric", "matplotlib")
 MEGABYTES = 32
 
 
 def examine() -> int:
     """Print what there is; 0 when training can run here."""
-    print(f"{'python':<16} {platform.python_version()} on {platform.platform()}")
-    missing = [name for name in PACKAGES if not _say_version(name)]
+    say(f"{'python':<16} {platform.python_version()} on {platform.platform()}")
+    needed = [name for name in PACKAGES if not _say_version(name) and name not in OPTIONAL]
+    if needed:
+        say(f"{', '.join(needed)} missing: pip install {' '.join(needed)}")
+        return 1
     _say_devices()
     _say_kernels()
-    worked = _try_round_trip()
-    needed = [name for name in missing if name not in OPTIONAL]
-    if needed:
-        print(f"{needed[0]} is missing: pip install {needed[0]}")
-    return 0 if worked and not needed else 1
+    return 0 if _try_round_trip() else 1
 
 
 def _say_version(name: str) -> bool:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        print(f"{name:<16} not installed{' (optional)' if name in OPTIONAL else ''}")
+        say(f"{name:<16} not installed{' (optional)' if name in OPTIONAL else ''}")
         return False
-    print(f"{name:<16} {version}")
+    say(f"{name:<16} {version}")
     return True
 
 
@@ -54,9 +56,9 @@ def _say_devices() -> None:
     import torch
 
     compiler = shutil.which(os.environ.get("CC", "cc")) or "none"
-    print(f"{'cores':<16} {core_count()}, C compiler: {compiler}")
+    say(f"{'cores':<16} {core_count()}, C compiler: {compiler}")
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    print(f"{'CUDA devices':<16} {', '.join(devices) or 'none'}")
+    say(f"{'CUDA devices':<16} {', '.join(devices) or 'none'}")
     backends = [
         name
         for name, there in (
@@ -65,7 +67,7 @@ def _say_devices() -> None:
         )
         if there
     ]
-    print(f"{'collectives':<16} {', '.join(backends)}")
+    say(f"{'collectives':<16} {', '.join(backends)}")
 
 
 def _say_kernels() -> None:
@@ -75,18 +77,18 @@ def _say_kernels() -> None:
     for number, row in enumerate(describe()):
         speed = f"{row.sum_ms:6.1f} ms a sum" if row.sum_ms is not None else "does not work"
         chosen = ", taken by --kernel auto" if row.chosen else ""
-        print(f"{'' if number else 'kernels':<16} {row.name:<9} {speed}{chosen} ({row.note})")
+        say(f"{'' if number else 'kernels':<16} {row.name:<9} {speed}{chosen} ({row.note})")
 
 
 def _try_round_trip() -> bool:
     try:
         results = run_local(Job(task="round_trip", workers=2, arguments={"megabytes": MEGABYTES}))
     except (WorkerFailure, UserError) as error:
-        print(f"{'round trip':<16} failed: {str(error).splitlines()[0]}")
+        say(f"{'round trip':<16} failed: {str(error).splitlines()[0]}")
         return False
     seconds = max(result["seconds"] for result in results)
     rate = short(int(results[0]["megabytes"] / seconds * 1e6))
     intact = all(result["intact"] for result in results)
     state = "rows intact" if intact else "ROWS DAMAGED"
-    print(f"{'round trip':<16} two processes over gloo: {state}, {rate}B/s")
+    say(f"{'round trip':<16} two processes over gloo: {state}, {rate}B/s")
     return intact

@@ -1,42 +1,79 @@
 """How the command ends: an exit status, and one line on standard error where something went wrong.
 
-0 done, 2 a mistake of the user, 1 any other failure, 128 + signal when stopped.
+0 done, 2 a mistake of the user, 1 any other failure, 128 + signal when stopped. What neither the user nor the
+machine is to blame for keeps its traceback: in the run folder where there is one, else below the line.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from launch.local import WorkerFailure
-from partition.errors import Stopped, UserError
+from launch.options import Command, Partition, Train
+from launch.outcome import FAILURE, MISTAKE, WorkerFailure, out_of_memory
+from launch.parse import parse
+from launch.say import complain, show_cursor
+from partition.errors import Stopped, UserError, one_line
 
-MISTAKE, FAILURE = 2, 1
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+USER_ERRNOS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS}
 
 
-def guarded(call: Callable[[], int]) -> int:
-    """The status of `call`; every failure that we know of ends as one line on standard error."""
+def guarded(given: Sequence[str], do: Callable[[Command], int]) -> int:
+    """Do what the command line asks for; the exit status, with the reason said where it is not 0."""
+    command: Command | None = None
     try:
-        return call()
-    except UserError as error:
-        return _say(" ".join(str(error).split()), MISTAKE)
-    except WorkerFailure as error:
-        _leave_live_view()
-        return _say(str(error), FAILURE)
-    except Stopped as error:
-        _leave_live_view()
-        return _say(str(error), 128 + error.number)
-    except KeyboardInterrupt:
-        return _say("stopped by SIGINT", 130)
-    except MemoryError as error:
-        return _say(f"not enough memory: {error}; take a smaller graph or --method streaming", FAILURE)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
-    except OSError as error:
-        return _say(_os_words(error), MISTAKE if isinstance(error, USER_OS_ERRORS) else FAILURE)
+        command = parse(given)
+        return do(command)
+    except (Exception, KeyboardInterrupt) as error:
+        return ending(error, command)
+
+
+def ending(error: BaseException, command: Command | None = None) -> int:
+    """Say in one line what an exception means for who called the command; the exit status."""
+    match error:
+        case UserError():
+            return _said(" ".join(str(error).split()), MISTAKE)
+        case WorkerFailure():
+            show_cursor()
+            return _said(str(error), FAILURE)
+        case Stopped():
+            show_cursor()
+            return _said(str(error), 128 + error.number)
+        case KeyboardInterrupt():
+            return _said("stopped by SIGINT", 128 + signal.SIGINT)
+        case BrokenPipeError():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILURE
+        case OSError():
+            mistake = isinstance(error, USER_OS_ERRORS) or error.errno in USER_ERRNOS
+            return _said(_os_words(error), MISTAKE if mistake else FAILURE)
+    # Training itself is done by the workers: what lacks memory here is the cutting of a SOURCE.
+    here = Partition if isinstance(command, Train) else type(command)
+    if memory := out_of_memory(error, here.__name__.lower()):
+        return _said(memory, FAILURE)
+    trace = "".join(traceback.format_exception(error))
+    line = f"{type(error).__name__}: {one_line(error)}"
+    kept = _keep(trace, command.run_dir) if isinstance(command, Train) else None
+    return _said(f"{line}; its traceback is in {kept}" if kept else f"{line}\n{trace}".rstrip(), FAILURE)
+
+
+def _keep(trace: str, run_dir: Path) -> Path | None:
+    """Put a traceback into the folder of a run; where it is, None if there is no run."""
+    path = run_dir / "errors" / "launcher.txt"
+    try:
+        if (run_dir / "config.json").exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(trace)
+            return path
+    except OSError:
+        pass
+    return None
 
 
 def _os_words(error: OSError) -> str:
@@ -44,12 +81,6 @@ def _os_words(error: OSError) -> str:
     return f"{error.filename}: {words}" if error.filename else words
 
 
-def _leave_live_view() -> None:
-    """A live view that was cut off has hidden the cursor and left it behind its last line."""
-    if sys.stdout.isatty():
-        print("\x1b[?25h", flush=True)
-
-
-def _say(message: str, status: int) -> int:
-    print(f"bnsgcn: error: {message}", file=sys.stderr, flush=True)
+def _said(message: str, status: int) -> int:
+    complain(message)
     return status

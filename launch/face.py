@@ -5,11 +5,13 @@ Rank 0 shows it. Showing takes place between epochs and is part of no measured t
 
 from __future__ import annotations
 
-import json
+import contextlib
+import dataclasses
 import math
 import os
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,66 @@ from rich.table import Table
 from rich.text import Text
 
 from bnsgcn.record.run_folder import Listener
+from bnsgcn.train.seal import best_folder
+from launch.say import bare_streams
+from partition.errors import UserError, printable
 
-COLUMNS = ("epoch", "loss", "val score", "took", "compute", "halo wait", "reduce", "sent")
-WIDTHS = (6, 8, 9, 9, 9, 9, 9, 10)
 ROWS = 10
 """Evaluated epochs that a live table keeps in sight."""
+AROUND = 4
+"""Lines of a live view that are no evaluated epochs: title, heads, present epoch, bar."""
+BAR = 40
 REFRESH_S = 0.2
 LINE_S = 10.0
 """A plain run says something at least this often, and at every evaluation."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of the table of epochs."""
+
+    name: str
+    width: int
+    """Columns of the terminal that its cells usually take."""
+    rank: int
+    """Where the terminal is narrow, the columns of the highest ranks are left out."""
+    cell: Callable[[dict[str, float]], str]
+
+
+def _time(name: str) -> Callable[[dict[str, float]], str]:
+    return lambda metrics: duration(metrics[f"time/{name}_s"])
+
+
+COLUMNS = (
+    Column("epoch", 6, 0, lambda metrics: str(int(metrics["epoch"]) + 1)),
+    Column("loss", 8, 1, lambda metrics: number(metrics["loss"])),
+    Column("val score", 9, 2, lambda metrics: number(metrics.get("val_score"))),
+    Column("took", 9, 3, _time("epoch")),
+    Column("compute", 9, 6, _time("compute")),
+    Column("halo wait", 9, 4, _time("halo_wait")),
+    Column("reduce", 9, 7, _time("reduce")),
+    Column("sent", 10, 5, lambda metrics: size(metrics["comm/sent_bytes"])),
+)
+
+
+def table_within(width: int, rows: Sequence[dict[str, float]]) -> list[list[str]]:
+    """Heads and cells of the columns that there is room for, padded; a column is whole or left out."""
+    shown = []
+    for column in COLUMNS:
+        cells = [column.name, *(column.cell(metrics) for metrics in rows)]
+        wide = max(column.width, *map(len, cells))
+        shown.append((column.rank, [f"{cell:>{wide}}" for cell in cells]))
+    while sum(len(cells[0]) + 1 for _, cells in shown) - 1 > width and len(shown) > 1:
+        shown.remove(max(shown))
+    return [list(row) for row in zip(*(cells for _, cells in shown), strict=True)]
+
+
 def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Listener:
-    """The listener that suits the console: standard output if None."""
+    """The listener that suits the console, standard output if None: lines in a file, a pipe or a log."""
+    bare_streams()
     shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
-    return LiveFace(shown_on, Path(run_dir)) if shown_on.is_terminal else PlainFace(shown_on, Path(run_dir))
+    live = shown_on.is_terminal and not shown_on.is_dumb_terminal and shown_on.file.isatty()
+    return LiveFace(shown_on, Path(run_dir)) if live else PlainFace(shown_on, Path(run_dir))
 
 
 class PlainFace:
@@ -47,19 +95,18 @@ class PlainFace:
         """Say what is trained on what."""
         self._epochs = int(facts.get("epochs", 0))
         self._console.print(headline(facts))
-        self._console.print(" ".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True)))
+        self._console.print(" ".join(f"{column.name:>{column.width}}" for column in COLUMNS))
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
-        """A line for an evaluated epoch, the last one, and when nothing was said for a while."""
+        """Print a line for an evaluated epoch, the last one, and when nothing was said for a while."""
         now = time.monotonic()
         last = int(metrics["epoch"]) + 1 == self._epochs
         if "val_score" in metrics or last or now - self._last_s > LINE_S:
             self._last_s = now
-            row = zip(cells(metrics), WIDTHS, strict=True)
-            self._console.print(" ".join(f"{cell:>{width}}" for cell, width in row))
+            self._console.print(" ".join(f"{column.cell(metrics):>{column.width}}" for column in COLUMNS))
 
     def on_end(self, summary: dict[str, Any]) -> None:
-        """The last block."""
+        """Print the last block."""
         self._console.print(last_block(summary, self._run_dir))
 
 
@@ -99,22 +146,23 @@ class LiveFace:
         self._console.print(last_block(summary, self._run_dir))
 
     def _picture(self) -> Group:
-        table = Table(box=None, pad_edge=False, padding=(0, 1))
-        for name, width in zip(COLUMNS, WIDTHS, strict=True):
-            table.add_column(name, justify="right", min_width=width, no_wrap=True, header_style="dim")
-        for metrics in self._rows:
-            table.add_row(*cells(metrics))
-        if self._latest is not None and (not self._rows or self._latest is not self._rows[-1]):
-            table.add_row(*cells(self._latest), style="dim")
-        return Group(Text(self._title, style="bold"), table, self._bar())
+        """The view at the terminal's size of this moment."""
+        width, height = self._console.size
+        rows = list(self._rows)[-max(1, height - AROUND) :]
+        present = [self._latest] if self._latest and self._latest not in rows[-1:] else []
+        heads, *lines = (" ".join(row) for row in table_within(width, rows + present))
+        table = [Text(line, no_wrap=True) for line in lines]
+        for text in table[len(rows) :]:
+            text.stylize("dim")
+        title = Text(self._title, style="bold", no_wrap=True, overflow="ellipsis")
+        return Group(title, Text(heads, style="dim", no_wrap=True), *table, self._bar(width))
 
-    def _bar(self) -> Table:
+    def _bar(self, width: int) -> Table:
         done = 0 if self._latest is None else int(self._latest["epoch"]) + 1
-        row = Table.grid(padding=(0, 1))
-        row.add_row(
-            ProgressBar(total=max(1, self._epochs), completed=done, width=40),
-            Text(f"{done}/{self._epochs}  {self._time_to_go(done)}"),
-        )
+        words = f"{done}/{self._epochs}  {self._time_to_go(done)}".rstrip()
+        row = Table.grid(padding=(0, 1, 0, 0))
+        room = max(1, min(BAR, width - len(words) - 2))
+        row.add_row(ProgressBar(total=max(1, self._epochs), completed=done, width=room), Text(words))
         return row
 
     def _time_to_go(self, done: int) -> str:
@@ -137,18 +185,7 @@ def headline(facts: dict[str, Any]) -> str:
         pieces.append(f"{facts['kernel']} kernels")
     if facts.get("start_epoch"):
         pieces.append(f"going on at epoch {facts['start_epoch']}")
-    return " · ".join(pieces)
-
-
-def cells(metrics: dict[str, float]) -> tuple[str, ...]:
-    """One row of the table."""
-    return (
-        str(int(metrics["epoch"]) + 1),
-        number(metrics["loss"]),
-        number(metrics.get("val_score")),
-        *(duration(metrics[f"time/{name}_s"]) for name in ("epoch", "compute", "halo_wait", "reduce")),
-        size(metrics["comm/sent_bytes"]),
-    )
+    return printable(" · ".join(pieces))
 
 
 def last_block(summary: dict[str, Any], run_dir: Path) -> str:
@@ -168,7 +205,7 @@ def last_block(summary: dict[str, Any], run_dir: Path) -> str:
         f"  checkpoint  {best_checkpoint(run_dir) or 'none'}",
         f"  evaluate    bnsgcn evaluate {run_dir}",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _least(summary: dict[str, Any]) -> str:
@@ -179,22 +216,24 @@ def _least(summary: dict[str, Any]) -> str:
 
 def best_checkpoint(run_dir: Path) -> Path | None:
     """Where the best checkpoint of a run is."""
-    folder = run_dir / "checkpoints"
-    try:
-        return folder / str(json.loads((folder / "best.json").read_text())["checkpoint"])
-    except (OSError, ValueError, KeyError):
-        return None
+    with contextlib.suppress(UserError):
+        return best_folder(run_dir / "checkpoints")
+    return None
 
 
 def number(value: float | None) -> str:
-    """Four digits after the point; a dash for what is not there."""
-    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+    """Four digits after the point, fewer of large ones; a dash for what is not there."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2e}"
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in a unit that leaves three digits."""
     if seconds is None or math.isnan(seconds):
         return "-"
+    if seconds >= 1000:
+        return f"{seconds:.0f} s"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
 
 

@@ -1,138 +1,116 @@
-"""Starts the workers of this machine through torchrun's Python API and says how they ended."""
+"""Does a job on workers of this machine, or says what became of it. Nothing here listens beyond loopback."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import signal
 import socket
-import sys
 import tempfile
-import uuid
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from bnsgcn.capacity import core_count
+from launch.crew import POLL_S, Crew, End
 from launch.outcome import Outcome, read_outcomes
+from launch.verdict import Evidence, verdict
 from launch.worker import Job
-from partition.errors import Stopped, UserError
+from partition.errors import Stopped
 
-SHUTDOWN_S = 5
-"""How long workers that are told to end may take before they are killed."""
-
-
-ALL_ENDED = "; all workers have ended"
+GRACE_S = 1.0
+"""How long the cause may take to show itself after a rank has ended because it lost another."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-class WorkerFailure(RuntimeError):
-    """A worker failed for a reason that is not the user's; names the rank."""
-
-
-def run_local(job: Job, *, run_dir: Path | None = None) -> list[Any]:
+def run_local(job: Job) -> list[Any]:
     """Do `job` on local workers; their results by rank. When it returns or raises, no worker is left.
 
     Raises:
-        ValueError: A worker found a mistake of the user.
-        WorkerFailure: A worker failed or was killed.
+        UserError: A worker found a mistake of the user.
+        WorkerFailure: A worker failed, was killed or stopped, or did not answer.
         Stopped: This process was told to end.
     """
-    with tempfile.TemporaryDirectory(prefix="bnsgcn-") as name, _environment(job), _agent_tamed():
+    with _signals_noted() as told, tempfile.TemporaryDirectory(prefix="bnsgcn-") as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
-        killed = _launch(job.workers, folder)
+        with Crew(folder, _environments(job, folder)) as crew:
+            evidence = _watch(crew, job, folder, told)
         outcomes = read_outcomes(folder)
-    if killed is None:
-        return [outcome.result for outcome in sorted(outcomes, key=lambda outcome: outcome.rank)]
-    raise _explained(killed, outcomes, run_dir)
+    if told:
+        raise Stopped(told[0], "; all workers have ended")
+    if evidence is not None:
+        raise verdict(evidence, outcomes, job)
+    return [outcome.result for outcome in sorted(outcomes, key=lambda outcome: outcome.rank)]
 
 
-def _launch(workers: int, folder: Path) -> dict[int, int] | None:
-    """Start the workers and wait for all; None, or the exit status of the ranks that failed."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=workers,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs")),
-        shutdown_timeout=SHUTDOWN_S,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "launch.worker", str(folder))
-    except ChildFailedError as error:
-        return {rank: failure.exitcode for rank, failure in error.failures.items()}
-    except SignalException as error:
-        raise Stopped(int(error.sigval), ALL_ENDED) from None
-    except KeyboardInterrupt:
-        raise Stopped(signal.SIGINT, ALL_ENDED) from None
+def _watch(crew: Crew, job: Job, folder: Path, told: list[int]) -> Evidence | None:
+    """Wait until all ranks are done; what is to be seen of them if one failed instead."""
+    bad_since_s = 0.0
+    while not told:
+        ends = crew.ends()
+        outcomes = {outcome.rank: outcome for outcome in read_outcomes(folder)} if ends else {}
+        bad = [end for end in ends if end.rank not in outcomes or outcomes[end.rank].kind != "done"]
+        if len(ends) == job.workers and not bad:
+            return None
+        if bad and not all(_consequence(end, outcomes) for end in bad):
+            return Evidence(ends=ends)
+        if bad:
+            bad_since_s = bad_since_s or time.monotonic()
+            if len(ends) == job.workers or time.monotonic() > bad_since_s + GRACE_S:
+                return Evidence(ends=ends, stopped=crew.stopped(), stacks=crew.stacks())
+        elif ends and time.time() > ends[0].at_s + job.timeout_s and crew.stopped():
+            return Evidence(ends=ends, stopped=crew.stopped())
+        time.sleep(POLL_S)
     return None
 
 
-def _explained(failed: dict[int, int], outcomes: list[Outcome], run_dir: Path | None) -> Exception:
-    """The one exception that says what happened, from exit statuses and outcomes."""
-    for rank, status in sorted(failed.items()):
-        if status < 0 and status != -signal.SIGTERM:  # the agent ends the other ranks by SIGTERM
-            name = signal.Signals(-status).name
-            return WorkerFailure(f"rank {rank} of the workers was killed by {name}{_way_on(run_dir)}")
-    causes = [outcome for outcome in outcomes if outcome.kind != "done"]
-    if not causes or causes[0].kind == "lost":
-        silent = set(failed) - {outcome.rank for outcome in causes}
-        for rank in sorted(silent, key=lambda rank: (failed[rank] == -signal.SIGTERM, rank)):
-            if failed[rank] != -signal.SIGTERM or not causes:
-                return WorkerFailure(
-                    f"rank {rank} ended with status {failed[rank]} and said nothing{_way_on(run_dir)}"
-                )
-    first = causes[0]
-    if first.kind == "mistake":
-        return UserError(first.message)
-    what = "lost another rank" if first.kind == "lost" else "failed"
-    where = run_dir / "errors" / f"rank_{first.rank}.txt" if run_dir else None
-    if where is not None and where.exists():
-        return WorkerFailure(f"rank {first.rank} {what}: {first.message}; its traceback is in {where}")
-    return WorkerFailure(f"rank {first.rank} {what}: {first.message}\n{first.trace}")
-
-
-def _way_on(run_dir: Path | None) -> str:
-    if run_dir is not None and any(run_dir.glob("checkpoints/epoch_*")):
-        return "; the same command with --resume goes on from the last checkpoint"
-    return ""
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _consequence(end: End, outcomes: dict[int, Outcome]) -> bool:
+    """Whether a rank ended because of another; nccl ends a process so by SIGABRT."""
+    if end.rank in outcomes:
+        return outcomes[end.rank].kind == "lost"
+    return end.status == -signal.SIGABRT
 
 
 @contextlib.contextmanager
-def _agent_tamed() -> Iterator[None]:
-    """No log lines of the elastic agent, and none of its signal handlers left behind."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    before = [(number, signal.getsignal(number)) for number in numbers]
+def _signals_noted() -> Iterator[list[int]]:
+    """The signals that told this process to end, in place of what they do otherwise.
+
+    So no signal, and no second one, cuts off the ending of the workers. What is ignored (nohup) stays so.
+    """
+    told: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        told.append(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
     try:
-        yield
+        for number in before:
+            signal.signal(number, note)
+        yield told
     finally:
-        logging.disable(disabled)
-        for number, handler in before:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _environment(job: Job) -> Iterator[None]:
-    """What the workers inherit: their threads, the loopback device, and silence from libraries."""
+def _environments(job: Job, folder: Path) -> list[dict[str, str]]:
+    """What each rank inherits: who it is, its threads, loopback alone, and silence from libraries."""
     threads = str(job.threads or max(1, core_count() // job.workers))
-    wanted = {
+    loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "lo")
+    common = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
+    common |= {
+        "BNSGCN_MEETING": str(folder / "meeting"),
+        "WORLD_SIZE": str(job.workers),
+        "LOCAL_WORLD_SIZE": str(job.workers),
+        "GLOO_SOCKET_IFNAME": loopback,
+        "NCCL_SOCKET_IFNAME": loopback,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TORCH_CPP_LOG_LEVEL": "ERROR",
@@ -143,17 +121,5 @@ def _environment(job: Job) -> Iterator[None]:
     home = Path(__file__).resolve().parent.parent
     if home.name != "site-packages":  # started from a checkout that is perhaps not installed
         known = os.environ.get("PYTHONPATH")
-        wanted["PYTHONPATH"] = os.pathsep.join([str(home), *([known] if known else [])])
-    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
-    if loopback and "GLOO_SOCKET_IFNAME" not in os.environ:
-        wanted["GLOO_SOCKET_IFNAME"] = loopback[0]
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        common["PYTHONPATH"] = os.pathsep.join([str(home), *([known] if known else [])])
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(job.workers)]

@@ -1,6 +1,7 @@
 """What can be asked for on the command line: one frozen dataclass a command.
 
-Docstrings are the help texts. Nothing here imports torch, so that `--help` answers at once.
+Docstrings are the help texts, which fields.py reads. Nothing here imports torch, so that `--help` answers
+at once.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-from tyro.conf import OmitArgPrefixes, Positional
-
 from bnsgcn.config import TrainConfig
+from launch.fields import Positional
+from partition.errors import UserError
 
 CACHE = Path("~/.cache/bnsgcn/parts")
+MOST_LAYERS, MOST_HIDDEN = 10_000, 10_000_000
+"""Beyond these a model is a slip of the keyboard."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Partition:
     """Cut a graph into parts on disk."""
 
-    source: Annotated[str, Positional, tyro.conf.arg(metavar="SOURCE")]
-    """The graph: synthetic[:nodes=20000,degree=20,features=64,classes=10,communities=200,seed=0], npz:FILE,
-    ogb:ogbn-products, dgl:reddit, pyg:Planetoid/Cora."""
+    source: Annotated[str, Positional("SOURCE")]
+    """The graph: synthetic, npz:FILE, ogb:ogbn-products, dgl:reddit, pyg:Planetoid/Cora. Options follow,
+    joined by commas: synthetic:nodes=20000,degree=20 (also features, classes, communities, seed)."""
     parts: int
     """Number of parts; one worker trains each."""
     out: Path
@@ -45,46 +47,54 @@ class Partition:
 class Inspect:
     """Show what a folder of parts costs: balance, halo slots, rows sent."""
 
-    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="DIR")]
+    folder: Annotated[Path, Positional("DIR")]
     """Folder of parts, made by bnsgcn partition."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    json: bool = False
     """Print JSON instead of a table."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    plot: Path | None = None
     """Also draw who sends how much to whom, and each part's load."""
     layers: int = 3
     """Layers of the model whose memory is estimated."""
     hidden: int = 128
     """Width of its hidden layers."""
 
+    def __post_init__(self) -> None:
+        _within("layers", self.layers, 1, MOST_LAYERS)
+        _within("hidden", self.hidden, 1, MOST_HIDDEN)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """Predict memory, bytes and epoch time of a run before it is run."""
 
-    folder: Annotated[Path, Positional, tyro.conf.arg(metavar="DIR")]
+    folder: Annotated[Path, Positional("DIR")]
     """Folder of parts, made by bnsgcn partition."""
-    grid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    grid: bool = False
     """Compare sampling rates, pipeline and wire dtypes, and choose."""
     link_gbit_s: float = 16.0
     """What the link of one worker carries each way, Gbit/s; 16 is loopback."""
-    memory_gb: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    memory_gb: float | None = None
     """What a worker may use at most, GB; only plans that fit are chosen."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    json: bool = False
     """Print JSON instead of a table."""
-    options: Annotated[TrainConfig, OmitArgPrefixes, tyro.conf.arg(name="model and training")] = (
-        dataclasses.field(default_factory=TrainConfig)
-    )
+    options: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not self.link_gbit_s > 0:
+            raise UserError(f"--link-gbit-s is {self.link_gbit_s:g}, must be above 0; 16 is loopback")
+        if self.memory_gb is not None and not self.memory_gb > 0:
+            raise UserError(f"--memory-gb is {self.memory_gb:g}, must be above 0; leave it out for no limit")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
     """Train on one worker a part, then print the score."""
 
-    source: Annotated[str, Positional, tyro.conf.arg(metavar="DIR|SOURCE")] = ""
+    source: Annotated[str, Positional("DIR|SOURCE")]
     """Folder of parts, or a graph (see bnsgcn partition --help), which is cut into parts once and kept."""
     run_dir: Path
     """Folder of this run: records, checkpoints, summary."""
-    parts: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    parts: int | None = None
     """Parts, and so workers, into which a SOURCE is cut: 2 if not given."""
     method: str = "metis"
     """How a SOURCE is cut; see bnsgcn partition --help."""
@@ -92,20 +102,22 @@ class Train:
     """What METIS minimises when it cuts a SOURCE."""
     cache_dir: Path = CACHE
     """Where the parts of a SOURCE are kept."""
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    config: Path | None = None
     """TOML file with any of these options; what the command line says wins."""
-    options: Annotated[TrainConfig, OmitArgPrefixes, tyro.conf.arg(name="model and training")] = (
-        dataclasses.field(default_factory=TrainConfig)
-    )
+    options: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.parts is not None and self.parts < 1:
+            raise UserError(f"--parts is {self.parts}, must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Score a run's best checkpoint exactly, on as many workers as it has parts."""
 
-    run: Annotated[Path, Positional, tyro.conf.arg(metavar="RUN")]
+    run: Annotated[Path, Positional("RUN")]
     """Run folder."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    json: bool = False
     """Print JSON instead of a line."""
 
 
@@ -113,7 +125,7 @@ class Evaluate:
 class Predict:
     """Write the logits of all nodes, in the graph's own node order."""
 
-    run: Annotated[Path, Positional, tyro.conf.arg(metavar="RUN")]
+    run: Annotated[Path, Positional("RUN")]
     """Run folder."""
     out: Path
     """New .npy file, float32 [nodes, classes]."""
@@ -122,6 +134,11 @@ class Predict:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Show versions, devices and kernels, and try a round trip between two processes."""
+
+
+def _within(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UserError(f"--{option} is {value}, must be in [{low}, {high}]")
 
 
 Command = Partition | Inspect | Plan | Train | Evaluate | Predict | Doctor
@@ -136,11 +153,25 @@ COMMANDS: dict[str, type[Command]] = {
     "doctor": Doctor,
 }
 
+THEMES = {
+    "model": ("model", "layers", "hidden", "heads", "dropout", "norm", "linear_layers", "self_loops"),
+    "training": (
+        *("lr", "weight_decay", "epochs", "seed", "eval_every", "patience", "precompute", "inductive"),
+        *("prune", "amp", "dtype"),
+    ),
+    "sampling": ("sampling_rate", "sampler", "draw_per_layer", "halo_cache"),
+    "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_decay"),
+    "wire": ("wire_dtype", "gradient_wire_dtype"),
+    "machine": ("backend", "device", "kernel", "threads", "timeout_s"),
+    "run": ("checkpoint_every", "resume", "telemetry_every"),
+}
+"""The fields of `TrainConfig` as `--help` and the README group them; those of no theme are under run."""
+
 ABOUT = "Distributed full-graph training of graph convolutional networks."
 FIRST_STEPS = (
-    "bnsgcn train synthetic --run-dir runs/first      a graph made up, two workers, a score",
-    "bnsgcn evaluate runs/first                       the score of its best checkpoint",
-    "bnsgcn train --help                              every option, with examples",
+    ("bnsgcn train synthetic --run-dir runs/first", "A graph made up, two workers, a score."),
+    ("bnsgcn evaluate runs/first", "The score of its best checkpoint."),
+    ("bnsgcn train --help", "Every option, with examples."),
 )
 
 EXAMPLES = {

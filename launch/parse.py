@@ -1,24 +1,24 @@
-"""From command line and TOML file to a command; whatever does not fit becomes one line, a `Mistake`.
+"""From command line and TOML file to a command; whatever does not fit becomes one line, a `UserError`.
 
-The options of a file are put before those of the command line, so that the latter win.
+What the command line says wins over the file, and the file over the defaults.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
+import difflib
 import re
 import sys
-from collections.abc import Sequence
-from functools import reduce
-from operator import or_
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, NoReturn, cast
 
-import tyro
-from tyro import _errors as tyro_events
-
-from bnsgcn.config import TrainConfig
-from launch.options import ABOUT, COMMANDS, EXAMPLES, FIRST_STEPS, Command, Train
+from launch import originals
+from launch.fields import Option, made
+from launch.fields import options_of as options_of_kind
+from launch.help import general_help, help_on
+from launch.options import COMMANDS, Command, Train
+from launch.say import say
 from partition.errors import UserError, nearest
 
 if sys.version_info >= (3, 11):
@@ -27,169 +27,170 @@ else:
     import tomli as tomllib
 
 
-class Mistake(UserError):
-    """Something that the user can put right; the message is one line."""
-
-    def __init__(self, message: str, option: str = "") -> None:
-        super().__init__(message)
-        self.option = option
-
-
 def parse(arguments: Sequence[str]) -> Command:
     """The command that `arguments` ask for; SystemExit for --help.
 
     Raises:
-        Mistake: They ask for nothing that there is.
+        UserError: They ask for nothing that there is.
     """
-    given = list(arguments)
-    if not given:
-        given = ["--help"]
-    named = given[0] if given[0] in COMMANDS else ""
-    if not named and not given[0].startswith("-"):
-        raise Mistake(f"unknown command '{given[0]}'{nearest(given[0], COMMANDS)}; see bnsgcn --help")
-    path, from_file = _file_options(given) if named == "train" else (None, {})
-    tokens = [_token(key, value) for key, value in from_file.items() if key != "source"]
-    try:
-        with tyro_events.on_parse_error(_Reject(named)):
-            command = tyro.cli(
-                _grammar(named),
-                prog="bnsgcn",
-                description=_described(ABOUT, FIRST_STEPS),
-                args=[*given[:1], *tokens, *given[1:]],
-            )
-    except Mistake as mistake:
-        if path is not None and _key(mistake.option) in from_file and mistake.option not in given:
-            raise Mistake(f"{mistake} (from {path})") from None
-        raise
-    return _with_source(cast(Command, command), str(from_file.get("source", "")))
-
-
-def _grammar(named: str) -> Any:
-    """The union of all commands; the one that is `named` with its examples."""
-    kinds = []
-    for name, kind in COMMANDS.items():
-        text = _described(str(kind.__doc__), EXAMPLES[name] if name == named else ())
-        kinds.append(Annotated[kind, tyro.conf.subcommand(name, description=text)])
-    return reduce(or_, kinds)
-
-
-def _described(text: str, examples: Sequence[str]) -> str:
-    return (
-        "\n".join([text, "", "For example", "", *(f"  {example}" for example in examples)])
-        if examples
-        else text
-    )
-
-
-def _with_source(command: Command, source: str) -> Command:
-    """The same command; `source` from the file where the command line names none."""
-    if isinstance(command, Train) and not command.source:
-        if not source:
-            raise Mistake("DIR|SOURCE is missing: name a folder of parts or a graph; see bnsgcn train --help")
-        return dataclasses.replace(command, source=source)
-    return command
-
-
-def train_options() -> list[str]:
-    """Names of all options of `bnsgcn train`, without dashes in front."""
-    return options_of("train")
-
-
-def _key(name: str) -> str:
-    return name.lstrip("-").replace("_", "-")
-
-
-def _file_options(arguments: list[str]) -> tuple[Path | None, dict[str, Any]]:
-    """The TOML file that --config names and what is in it, by option name."""
-    path = _named_file(arguments)
+    given = list(arguments) or ["--help"]
+    name, rest = given[0], given[1:]
+    if name in ("-h", "--help"):
+        _show_and_leave(general_help())
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        near = nearest(name, ["--help", "--version"] if what == "option" else COMMANDS)
+        raise UserError(f"unknown {what} '{name}'{near}; see bnsgcn --help")
+    if "-h" in rest or "--help" in rest:
+        _show_and_leave(help_on(name))
+    values = _typed(name, rest)
+    path = Path(str(values["config"])) if COMMANDS[name] is Train and "config" in values else None
     if path is None:
-        return None, {}
+        return _command(name, values)
+    from_file = read_file(path, name)
     try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise Mistake(f"--config {path} cannot be read: {error.strerror}; name a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Mistake(f"--config {path} is not TOML: {error}") from None
-    known = [*train_options(), "source"]
-    for key, value in values.items():
-        if _key(key) not in known or _key(key) == "config":
-            raise Mistake(f"{path}: unknown option '{key}'{nearest(_key(key), known)}")
-        if not isinstance(value, bool | int | float | str):
-            raise Mistake(f"{path}: '{key}' is a {type(value).__name__}, must be one value")
-    return path, {_key(key): value for key, value in values.items()}
+        return _command(name, from_file | values)
+    except UserError as error:
+        raise _with_origin(error, path, set(from_file) - set(values)) from None
 
 
-def _named_file(arguments: list[str]) -> Path | None:
-    for index, argument in enumerate(arguments):
-        if argument == "--config" and index + 1 < len(arguments):
-            return Path(arguments[index + 1])
-        if argument.startswith("--config="):
-            return Path(argument.partition("=")[2])
-    return None
-
-
-def _token(key: str, value: bool | float | str) -> str:
-    if isinstance(value, bool):
-        return f"--{key}" if value else f"--no-{key}"
-    return f"--{key}={value}"
-
-
-class _Reject:
-    """Turns tyro's parse failures into `Mistake`s."""
-
-    def __init__(self, command: str) -> None:
-        self._command = command
-        self._see = f"see bnsgcn {command} --help" if command else "see bnsgcn --help"
-
-    def __call__(self, event: tyro_events.ParseErrorEvent) -> None:
-        match event:
-            case tyro_events.UnrecognizedArgs(tokens=[token, *_]):
-                raise self._unknown(token)
-            case tyro_events.MissingArgs(unrecognized_tokens=[token, *_]):
-                raise self._unknown(token)
-            case tyro_events.MissingArgs(missing_arguments=[first, *_]):
-                raise Mistake(f"{_name(first.arg)} is missing; {self._see}")
-            case tyro_events.InvalidChoice(argument=argument, value=value, choices=choices):
-                near = nearest(value, choices)
-                names = ", ".join(sorted(set(choices) - {"None"}))
-                raise Mistake(
-                    f"{_name(argument)} has no choice '{value}'{near}; it has {names}", _name(argument)
-                )
-            case tyro_events.BadValue(argument=argument):
-                raise Mistake(f"{_name(argument)} needs a value; {self._see}", _name(argument))
-            case tyro_events.InstantiationFailure(argument=argument, message=message):
-                line = re.sub(r"\s+", " ", message).strip()
-                if argument is None:
-                    raise Mistake(line)
-                raise Mistake(f"{_name(argument)} {_plainly(line)}", _name(argument))
-        raise Mistake(f"the command line is not understood; {self._see}")
-
-    def _unknown(self, token: str) -> Mistake:
-        if not token.startswith("-"):
-            return Mistake(f"'{token}' is one argument too many; {self._see}")
-        option = token.partition("=")[0]
-        near = nearest(option.replace("_", "-"), [f"--{name}" for name in options_of(self._command)])
-        return Mistake(f"unknown option '{option}'{near}; {self._see}", option)
+def _show_and_leave(text: str) -> NoReturn:
+    say(text)
+    raise SystemExit(0)
 
 
 def options_of(command: str) -> list[str]:
     """Names of a command's options, without dashes in front."""
-    own = [field.name for field in dataclasses.fields(COMMANDS[command])] if command else []
-    nested = [field.name for field in dataclasses.fields(TrainConfig)] if "options" in own else []
-    return [_key(name) for name in [*own, *nested] if name not in ("options", "source", "folder", "run")]
+    return [option.name.lstrip("-") for option in options_of_kind(COMMANDS[command]) if not option.positional]
 
 
-def _name(argument: Any) -> str:
-    """What the user types for an argument."""
-    if argument.is_positional():
-        return str(argument.lowered.metavar).strip("[]")
-    return str(argument.lowered.name_or_flags[-1])
+class _Parser(argparse.ArgumentParser):
+    """argparse's reading of words; it knows names alone, so that all that is wrong is said at once, by us."""
+
+    def __init__(self, options: Iterable[Option]) -> None:
+        super().__init__(
+            add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
+        )
+        for option in options:
+            if option.positional:
+                continue
+            if option.negatable:
+                self.add_argument(option.name, dest=option.field, action=argparse.BooleanOptionalAction)
+            elif option.kind is bool:
+                self.add_argument(option.name, dest=option.field, action="store_true")
+            else:
+                self.add_argument(option.name, dest=option.field)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
 
-def _plainly(message: str) -> str:
-    """Python's words for a value that is no number, in the user's."""
-    kinds = {"invalid literal for int": "a whole number", "could not convert string to float": "a number"}
-    for start, kind in kinds.items():
-        if message.startswith(start):
-            return f"is {message.rpartition(': ')[2]}, must be {kind}"
-    return f"does not fit: {message}"
+def _typed(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """What the command line says, by field: text, or True and False for switches."""
+    options = options_of_kind(COMMANDS[name])
+    see = f"see bnsgcn {name} --help"
+    named, last = (
+        (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    )
+    try:
+        found, left = _Parser(options).parse_known_args(_with_dashes(named, options))
+    except argparse.ArgumentError as error:
+        option = str(error.argument_name).partition("/")[0]
+        switch = any(each.name == option and each.kind is bool for each in options)
+        raise UserError(f"{option} {'takes no' if switch else 'needs a'} value; {see}") from None
+    unknown = [word.partition("=")[0] for word in left if re.match(r"-[^\d.]", word)]
+    if unknown:
+        raise UserError(f"{_unknown(unknown, _names(options))}; {see}")
+    values: dict[str, Any] = dict(vars(found))
+    places = [option.field for option in options if option.positional]
+    placed = [*left, *last]
+    if len(placed) > len(places):
+        raise UserError(f"'{placed[len(places)]}' is one argument too many; {see}")
+    return values | dict(zip(places, placed, strict=False))
+
+
+def _with_dashes(words: Sequence[str], options: Sequence[Option]) -> list[str]:
+    """The words with dashes for underscores in names, and with negative numbers joined to their option."""
+    takes_value = {option.name for option in options if option.kind is not bool}
+    tokens: list[str] = []
+    for word in words:
+        if tokens and tokens[-1] in takes_value and re.match(r"-[\d.]|-inf|-nan", word):
+            tokens[-1] += f"={word}"
+        elif word.startswith("--"):
+            option, equals, value = word.partition("=")
+            tokens.append(option.replace("_", "-") + equals + value)
+        else:
+            tokens.append(word)
+    return tokens
+
+
+def _names(options: Iterable[Option]) -> list[str]:
+    return [option.name for option in options if not option.positional]
+
+
+def _unknown(words: Sequence[str], known: Sequence[str]) -> str:
+    """Says which options there are not, each with the one that was perhaps meant."""
+    hints = [originals.answer(word) or _near(word, known) for word in words]
+    if len(words) == 1:
+        return f"unknown option '{words[0]}'{hints[0]}"
+    pairs = zip(words, hints, strict=True)
+    return "unknown options " + ", ".join(
+        f"'{word}' ({hint.removeprefix('; ')})" if hint else f"'{word}'" for word, hint in pairs
+    )
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    """As `nearest`; dashes in front, which all options have, make no two of them alike."""
+    bare = {name.lstrip("-"): name for name in known}
+    close = difflib.get_close_matches(word.lstrip("-").replace("_", "-"), bare, n=1, cutoff=0.5)
+    return f"; did you mean '{bare[close[0]]}'?" if close else ""
+
+
+def read_file(path: Path, command: str) -> dict[str, Any]:
+    """What a TOML file says about a command's options, by field.
+
+    Raises:
+        UserError: It cannot be read, is not TOML, or names what is no option.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path} cannot be read: {error.strerror}; name a TOML file") from None
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"--config {path} is not TOML: {why}") from None
+    known = [option.field for option in options_of_kind(COMMANDS[command]) if option.field != "config"]
+    named = [field.replace("_", "-") for field in known]
+    unknown = [key for key in values if key.replace("-", "_") not in known]
+    if unknown:
+        raise UserError(f"{path}: {_unknown([key[:60] for key in unknown], named)}")
+    for key, value in values.items():
+        if not isinstance(value, bool | int | float | str):
+            kind = (
+                "a table"
+                if isinstance(value, dict)
+                else "an array"
+                if isinstance(value, list)
+                else "a date or time"
+            )
+            raise UserError(f"{path}: '{key}' is {kind}, must be one value")
+    return {key.replace("-", "_"): value for key, value in values.items()}
+
+
+def _command(name: str, given: Mapping[str, Any]) -> Command:
+    """The command from what was typed and read."""
+    kind = COMMANDS[name]
+    options = options_of_kind(kind)
+    missing = [option.name for option in options if option.required and option.field not in given]
+    if missing:
+        words = f"{', '.join(missing[:-1])} and {missing[-1]} are" if missing[1:] else f"{missing[0]} is"
+        raise UserError(f"{words} missing; see bnsgcn {name} --help")
+    values = {option.field: option.read(given[option.field]) for option in options if option.field in given}
+    return cast(Command, made(kind, values))
+
+
+def _with_origin(error: UserError, path: Path, fields: set[str]) -> UserError:
+    """The same error; where it is about an option that the file alone sets, with the file's name."""
+    about = re.match(r"--([a-z0-9-]+)", str(error))
+    from_file = about is not None and about[1].replace("-", "_") in fields
+    return UserError(f"{error} (from {path})") if from_file else error

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.face import duration, short, size
+from partition.errors import printable
 from partition.quality import Quality
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def show_quality(quality: Quality, memory: Sequence[int], console: Console | Non
     ratios = [f"{quality.worst_over_mean[name]:.2f}" for name in BALANCED]
     table.add_row("worst/mean", *ratios, "", "", style="bold")
     (console or _stdout()).print(
-        Group(Text(_headline(quality), style="bold"), table, Text(_footline(quality)))
+        Group(Text(printable(_headline(quality)), style="bold"), table, Text(_footline(quality)))
     )
 
 
@@ -56,7 +57,7 @@ def show_plan(plan: Plan, console: Console | None = None) -> None:
         )
     title = f"{plan.config.model} on {plan.name}, {plan.parts} workers: {duration(plan.epoch_s)} an epoch"
     foot = f"{size(plan.sent.sent_bytes)} sent an epoch, {size(plan.peak_bytes)} a worker at most"
-    (console or _stdout()).print(Group(Text(title, style="bold"), table, Text(foot)))
+    (console or _stdout()).print(Group(Text(printable(title), style="bold"), table, Text(foot)))
 
 
 def show_grid(plans: Sequence[Plan], choice: Choice, console: Console | None = None) -> None:

@@ -11,25 +11,17 @@ import sys
 import warnings
 from typing import NoReturn
 
-from launch.commands import train
+from launch.commands import do
 from launch.ending import guarded
-from launch.options import Train
-from launch.parse import parse
 
 
 def main() -> NoReturn:
     """Entry of `python -m launch.train`."""
     warnings.simplefilter("ignore")
-    status = guarded(_start)
+    status = guarded(["train", *sys.argv[1:]], do)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # threads of a broken group may never end
-
-
-def _start() -> int:
-    command = parse(["train", *sys.argv[1:]])
-    assert isinstance(command, Train)
-    return train(command)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ python -m launch.worker FOLDER      FOLDER/job.json in, FOLDER/rank_K.json out
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import dataclasses
+import faulthandler
 import json
 import os
 import signal
@@ -22,10 +22,6 @@ from launch.outcome import Outcome, outcome_of
 
 TaskName = Literal["train", "evaluate", "predict", "round_trip"]
 
-MISTAKE, FAILURE = 2, 1
-"""Exit statuses."""
-GRACE_S = 1.0
-"""How long a rank that lost its peer waits before it ends, so that the peer is seen to end first."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -37,60 +33,55 @@ class Job:
     workers: int
     threads: int = 0
     """Compute threads of each; 0 = cores / workers."""
+    timeout_s: float = 600.0
+    """How long a worker waits for another."""
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keyword arguments of the task, ready for JSON."""
+    launcher: int = dataclasses.field(default_factory=os.getpid)
+    """The process that starts the workers."""
+
+    @property
+    def run_dir(self) -> str | None:
+        """The run folder that the task is about."""
+        return self.arguments.get("run_dir")
 
 
 def main() -> NoReturn:
     """Entry of `python -m launch.worker FOLDER`."""
-    folder = Path(sys.argv[1])
     settle()
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     job = Job(**json.loads((folder / "job.json").read_text()))
-    rank = int(os.environ["RANK"])
+    if os.getppid() != job.launcher:  # gone before this process was tied to it
+        os._exit(1)
+    stack = (folder / f"rank_{rank}.stack").open("w")
+    faulthandler.register(signal.SIGUSR1, file=stack)  # the launcher asks a silent worker where it is
     try:
-        Outcome(rank=rank, kind="done", result=TASKS[job.task](**job.arguments), at_s=time.time()).write(
-            folder
-        )
-        status = 0
+        result = TASKS[job.task](**job.arguments)
+        outcome = Outcome(rank=rank, kind="done", result=result, at_s=time.time())
     except Exception as error:
-        outcome = outcome_of(error, rank)
-        outcome.write(folder)
-        status = leave(outcome)
+        outcome = outcome_of(error, rank, job.run_dir, job.task)
+    outcome.write(folder)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # threads of a broken group may never end
+    os._exit(outcome.status)  # threads of a broken group may never end
 
 
 def settle() -> None:
-    """What every worker process does first: die with its launcher, without words; keep libraries quiet."""
-    warnings.simplefilter("ignore")
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """What a worker process does first: end with its launcher, end without words, keep libraries quiet."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def leave(outcome: Outcome) -> int:
-    """The exit status of a worker that failed, after the grace that its kind of failure needs."""
-    if outcome.kind == "lost":
-        time.sleep(GRACE_S)
-    return MISTAKE if outcome.kind == "mistake" else FAILURE
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    warnings.simplefilter("ignore")
 
 
 def train(parts_dir: str, run_dir: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Train on this worker's part; the traceback of a failure stays in the run folder."""
+    """Train on this worker's part; the summary."""
     from bnsgcn.config import TrainConfig
-    from bnsgcn.record.run_folder import RunFolder
     from bnsgcn.run import train_worker
     from launch.face import face
 
-    try:
-        return train_worker(parts_dir, run_dir, TrainConfig.from_json(config), face(run_dir))
-    except Exception as error:
-        outcome = outcome_of(error, int(os.environ.get("RANK", "0")))
-        if outcome.kind != "mistake":
-            with contextlib.suppress(OSError):  # the disk may be what failed
-                RunFolder(run_dir).log_error(outcome.rank, outcome.trace)
-        raise
+    return train_worker(parts_dir, run_dir, TrainConfig.from_json(config), face(run_dir))
 
 
 def evaluate(run_dir: str) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def docstrings_and_comments(path: Path) -> str:
 
 FOREIGN_OPTIONS = {
     "help", "version", "nproc-per-node", "nnodes", "max-restarts", "rdzv-backend", "rdzv-id", "rdzv-endpoint",
-    "rdzv-conf", "local-addr", "nodes", "gpus-per-node", "standalone",
+    "rdzv-conf", "local-addr", "nodes", "gpus-per-node", "standalone", "index-url",
 }  # fmt: skip
 THEIR_OPTIONS = re.compile(r"^\|\s*`[^`]*`(?:, `[^`]*`)*", re.MULTILINE)
 """First column of the README's table from the flags of other code bases to ours."""

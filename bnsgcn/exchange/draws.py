@@ -1,7 +1,8 @@
 """From an epoch's draw to what each layer sends and receives: rows, splits, scales, compacted halo blocks.
 
 A `LayerDraw` is made from stored blocks by keeping the columns that were drawn: no sort, no rebuild.
-Draws are pure functions of (seed, epoch), so a resumed run makes the same ones again.
+Draws are pure functions of (seed, epoch), so a resumed run makes the same ones again. Those below rate 1 are
+from the base lists, which are those of the lowest layer that exchanges.
 
     S boundary rows of a list   H halo slots   S' rows sent   R rows received
 """
@@ -9,19 +10,21 @@ Draws are pure functions of (seed, epoch), so a resumed run makes the same ones 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bnsgcn.config import ModelName
 from bnsgcn.dist import World
 from bnsgcn.exchange import sampling
+from bnsgcn.exchange.importance import Degrees, importance_weights
+from bnsgcn.exchange.sampling import FloatArray
 from bnsgcn.kernels import Block
+from bnsgcn.local.blocks import LayerBlocks
 from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, as_index, kept_splits
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,66 +46,93 @@ class LayerDraw:
     block: Block
 
 
-class DrawSource(Protocol):
-    """Gives a layer its draw of an epoch."""
-
-    def draw(self, layer: int, epoch: int) -> LayerDraw:
-        """The layer's draw of `epoch`."""
-        ...
-
-
-class FullDraws:
-    """Every row, every epoch."""
-
-    def __init__(self, world: World, plans: dict[int, HaloPlan], blocks: dict[int, Block]) -> None:
-        self._full = {layer: full_draw(world, plans[layer], blocks[layer]) for layer in plans}
-
-    def draw(self, layer: int, epoch: int) -> LayerDraw:
-        """The layer's draw of `epoch`."""
-        return dataclasses.replace(self._full[layer], epoch=epoch)
-
-
-def full_draw(world: World, plan: HaloPlan, block: Block) -> LayerDraw:
-    """All rows of a plan."""
-    return LayerDraw(
-        epoch=-1,
-        send_rows=as_index(plan.send_rows, world.device),
-        send_entries=torch.arange(plan.send_rows.size, device=world.device),
-        send_splits=tuple(plan.send_splits.tolist()),
-        recv_slots=torch.arange(plan.recv_part.size, device=world.device),
-        recv_splits=tuple(plan.recv_splits.tolist()),
-        scale=None,
-        block=block,
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How boundary rows are drawn; see `TrainConfig` for the fields' meaning."""
+    """How boundary rows are drawn at a rate below 1; see `TrainConfig` for the fields' meaning.
+
+    scaled: whether rows are scaled by one over their probability.   importance: of what model's sums the
+    draws follow the weights, None = uniform.
+    """
 
     rate: float
     seed: int
     per_layer: bool = False
     scaled: bool = True
     full_first_epoch: bool = False
+    importance: ModelName | None = None
+
+
+class DrawSource(Protocol):
+    """Gives the layers that exchange their draws."""
+
+    def draw(self, layer: int, epoch: int) -> LayerDraw:
+        """The layer's draw of `epoch`."""
+        ...
+
+    def full(self, layer: int) -> LayerDraw:
+        """All boundary rows and halo slots of the layer."""
+        ...
+
+
+def draw_source(
+    world: World, layers: Mapping[int, LayerBlocks], degrees: Degrees, how: Sampling | None
+) -> DrawSource:
+    """Who gives `layers`, those that exchange by their number, their draws: every row where `how` is None.
+
+    `degrees` are those of the lowest of them. Collective.
+    """
+    if how is None or not layers:
+        return FullDraws(world, layers)
+    weights = None
+    if how.importance is not None:
+        weights = importance_weights(world, layers[min(layers)], degrees, how.importance)
+    return SampledDraws(world, layers, how, weights)
+
+
+class FullDraws:
+    """Every row, every epoch."""
+
+    def __init__(self, world: World, layers: Mapping[int, LayerBlocks]) -> None:
+        self._full = {index: _full_draw(world, layer) for index, layer in layers.items()}
+
+    def draw(self, layer: int, epoch: int) -> LayerDraw:
+        """The layer's draw of `epoch`."""
+        return dataclasses.replace(self._full[layer], epoch=epoch)
+
+    def full(self, layer: int) -> LayerDraw:
+        """All boundary rows and halo slots of the layer."""
+        return self._full[layer]
+
+
+def _full_draw(world: World, layer: LayerBlocks) -> LayerDraw:
+    plan, device = layer.plan, world.device
+    return LayerDraw(
+        epoch=-1,
+        send_rows=as_index(plan.send_rows, device),
+        send_entries=torch.arange(plan.send_rows.size, device=device),
+        send_splits=tuple(plan.send_splits.tolist()),
+        recv_slots=torch.arange(plan.recv_part.size, device=device),
+        recv_splits=tuple(plan.recv_splits.tolist()),
+        scale=None,
+        block=layer.halo,
+    )
 
 
 class SampledDraws:
-    """Draws at a rate below 1, from the base lists of `base` (the lowest layer that exchanges)."""
+    """Draws at a rate below 1."""
 
     def __init__(
         self,
         world: World,
-        plans: dict[int, HaloPlan],
-        blocks: dict[int, Block],
+        layers: Mapping[int, LayerBlocks],
         how: Sampling,
         weights: tuple[list[FloatArray], list[FloatArray]] | None = None,
     ) -> None:
         """`weights`: importance of every base entry, (per reader, per owner); None = uniform draws."""
-        self._world, self._plans, self._blocks, self._how = world, plans, blocks, how
-        self._base = plans[min(plans)]
-        self._full = FullDraws(world, plans, blocks)
-        self._places = {layer: self._places_in_base(plan) for layer, plan in plans.items()}
+        self._world, self._layers, self._how = world, layers, how
+        self._base = layers[min(layers)].plan
+        self._full = FullDraws(world, layers)
+        self._places = {index: self._places_in_base(layer.plan) for index, layer in layers.items()}
         self._probabilities = (
             None
             if weights is None
@@ -129,6 +159,10 @@ class SampledDraws:
             self._drawn = {key: drawn for key, drawn in self._drawn.items() if key[1] == epoch}
             self._made[layer, epoch] = self._make(layer, epoch)
         return self._made[layer, epoch]
+
+    def full(self, layer: int) -> LayerDraw:
+        """All boundary rows and halo slots of the layer."""
+        return self._full.full(layer)
 
     def _base_draw(self, layer: int, epoch: int) -> tuple[BoolArray, FloatArray]:
         """(whether each base boundary entry is sent [S], scale of each base halo slot, 0 = not drawn [H])."""
@@ -163,7 +197,7 @@ class SampledDraws:
 
     def _make(self, layer: int, epoch: int) -> LayerDraw:
         sent, scale = self._base_draw(layer, epoch)
-        plan, block, device = self._plans[layer], self._blocks[layer], self._world.device
+        plan, device = self._layers[layer].plan, self._world.device
         send_place, recv_place = self._places[layer]
         keep_sent, slot_scale = sent[send_place], scale[recv_place]
         kept = slot_scale > 0
@@ -177,11 +211,11 @@ class SampledDraws:
             recv_slots=as_index(slots, device),
             recv_splits=tuple(kept_splits(kept, plan.recv_splits).tolist()),
             scale=weights,
-            block=keep_columns(block, slots),
+            block=_keep_columns(self._layers[layer].halo, slots),
         )
 
 
-def keep_columns(block: Block, columns: IntArray) -> Block:
+def _keep_columns(block: Block, columns: IntArray) -> Block:
     """The block with only `columns` (ascending), renumbered in that order; one pass over the arcs."""
     place = np.full(block.csr.num_cols, -1, np.int32)
     place[columns] = np.arange(columns.size, dtype=np.int32)

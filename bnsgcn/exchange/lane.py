@@ -21,12 +21,14 @@ none of it. All ranks call in the same order, with zero rows too.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bnsgcn.dist import World
+from bnsgcn.exchange.clock import Clock
 from bnsgcn.exchange.draws import DrawSource, LayerDraw
 from bnsgcn.exchange.mailbox import Flight, Mailbox, Smoother
 from bnsgcn.exchange.policy import Policy
@@ -47,7 +49,7 @@ class Arrival:
 
 
 class Lane:
-    """One layer's traffic in both directions."""
+    """One layer's traffic in both directions, in the epoch that the clock shows."""
 
     def __init__(
         self,
@@ -55,39 +57,33 @@ class Lane:
         *,
         world: World,
         kernels: Kernels,
-        full: LayerDraw,
+        clock: Clock,
         draws: DrawSource,
         policy: Policy,
         spans: Spans,
         sent: SentBytes,
     ) -> None:
-        """`full`: all boundary rows and halo slots of the layer."""
-        self._layer, self._world, self._kernels, self._full = layer, world, kernels, full
+        self._layer, self._world, self._kernels, self._clock = layer, world, kernels, clock
         self._draws, self._policy, self._spans, self._sent = draws, policy, spans, sent
-        self._boundary, self._slots = full.send_rows.numel(), full.recv_slots.numel()
-        self._features = Mailbox(
-            f"layer {layer} features", stale=policy.pipeline, first_exact=policy.first_exact
-        )
-        self._gradients = Mailbox(
-            f"layer {layer} gradients", stale=policy.pipeline, first_exact=policy.first_exact
-        )
-        self._feature_smoother = Smoother(self._slots, policy.feature_decay) if policy.feature_decay else None
-        self._gradient_smoother = (
-            Smoother(self._boundary, policy.gradient_decay) if policy.gradient_decay else None
-        )
+        self._full = draws.full(layer)
+        boundary, slots = self._full.send_rows.numel(), self._full.recv_slots.numel()
+        stale = {"stale": policy.pipeline, "first_exact": policy.first_exact}
+        self._features = Mailbox(f"layer {layer} features", **stale)
+        self._gradients = Mailbox(f"layer {layer} gradients", **stale)
+        self._feature_smoother = Smoother(slots, policy.feature_decay) if policy.feature_decay else None
+        self._gradient_smoother = Smoother(boundary, policy.gradient_decay) if policy.gradient_decay else None
         self._cached: Tensor | None = None
-        self.origin = torch.full((self._slots,), -1, dtype=torch.int64, device=world.device)
-        self.epoch = 0
-        self.probing = False
-        self.probe: Probe | None = None
+        self._origin = torch.full((slots,), -1, dtype=torch.int64, device=world.device)
+        self._asked = False
+        self._probe: Probe | None = None
 
     def post_features(self, h: Tensor, scale: Tensor | None) -> None:
         """Boundary rows of h [C, F], times `scale` [C], leave under this epoch's draw."""
+        epoch, dtype, wire = self._clock.epoch, h.dtype, self._policy.feature_wire
         with self._spans.measure("draw"):
-            draw = self._draws.draw(self._layer, self.epoch)
-        wire = self._policy.feature_wire
-        if self.probing:
-            self.probe = Probe(self.epoch, self._exact_rows(h, scale))
+            draw = self._draws.draw(self._layer, epoch)
+        if self._asked:
+            self._probe, self._asked = Probe(epoch, self._exact_rows(h, scale)), False
         if scale is None:
             sent = wire.pack(h, draw.send_rows, self._key(random_bits.Stream.FEATURE_ROUNDING))
         else:
@@ -96,56 +92,72 @@ class Lane:
         received = wire.room(sum(draw.recv_splits), h.shape[1], h)
         self._sent.features += sent.numel() * sent.element_size()
         pending = self._world.all_to_all(received, sent, draw.recv_splits, draw.send_splits)
-        epoch, dtype = self.epoch, h.dtype
 
         def arrive(packed: Tensor) -> Tensor:
             return self._arrive_features(wire.unpack(packed, dtype), draw, epoch)
 
-        self._features.post(self.epoch, Flight(draw, received, sent, pending, arrive))
+        self._features.post(epoch, Flight(draw, received, sent, pending, arrive))
 
     def _arrive_features(self, rows: Tensor, draw: LayerDraw, epoch: int) -> Tensor:
         if self._feature_smoother is not None:
             rows = self._feature_smoother.update(rows, draw.recv_slots)
         if self._policy.cache:
             if self._cached is None:
-                self._cached = rows.new_zeros(self._slots, rows.shape[1])
+                self._cached = self._zeros(self._full, rows.shape[1], rows.dtype)
             self._cached[draw.recv_slots] = rows
-        self.origin[draw.recv_slots] = epoch
+        self._origin[draw.recv_slots] = epoch
         return rows
 
     def take_features(self, features: int, dtype: torch.dtype) -> tuple[Arrival, LayerDraw]:
         """The halo rows that this epoch computes with, and the draw that they came under."""
+        epoch = self._clock.epoch
         with self._spans.measure("halo_wait"):
-            flight = self._features.take(self.epoch)
+            flight = self._features.take(epoch)
             rows = None if flight is None else flight.rows()
-        draw = self._draws.draw(self._layer, self.epoch) if flight is None else flight.draw
+        draw = self._draws.draw(self._layer, epoch) if flight is None else flight.draw
+        used = draw
+        if self._policy.cache:
+            used, rows = self._full, self._cached
         if rows is None:
-            rows = torch.zeros(sum(draw.recv_splits), features, dtype=dtype, device=self._world.device)
-        if self.probe is not None:
-            used = torch.arange(self._slots, device=rows.device) if self._policy.cache else draw.recv_slots
-            self.probe.saw_rows(self._cached if self._cached is not None else rows, used, self.origin[used])
-        if not self._policy.cache:
-            scale = None if draw.scale is None else draw.scale.to(dtype)
-            return Arrival(rows, draw.block, scale), draw
-        cached = self._cached
-        if cached is None:
-            cached = torch.zeros(self._slots, features, dtype=dtype, device=self._world.device)
-        return Arrival(cached, self._full.block, None), draw
+            rows = self._zeros(used, features, dtype)
+        if self._probe is not None:
+            self._probe.saw_rows(rows, used.recv_slots, self._origin[used.recv_slots])
+        return Arrival(rows, used.block, None if used.scale is None else used.scale.to(dtype)), draw
+
+    def _zeros(self, draw: LayerDraw, features: int, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(sum(draw.recv_splits), features, dtype=dtype, device=self._world.device)
+
+    # ---- telemetry ----
+
+    def watch(self) -> None:
+        """Have a probe watch the epoch that has begun."""
+        self._asked = True
+
+    @property
+    def watched(self) -> bool:
+        """Whether a probe watches."""
+        return self._probe is not None
+
+    def watch_sum(self, found: Tensor, exact: Callable[[Arrival], Tensor]) -> None:
+        """Show the probe an aggregate beside what `exact` makes of every halo row of this epoch."""
+        if self._probe is not None:
+            with torch.no_grad():
+                self._probe.saw_sum(found, exact(Arrival(self._probe.fresh, self._full.block, None)))
+
+    def telemetry(self) -> dict[str, float]:
+        """What the probe saw, which is done with; empty when nobody asked for one. Collective."""
+        probe, self._probe = self._probe, None
+        return {} if probe is None else probe.results(self._world)
 
     def _exact_rows(self, h: Tensor, scale: Tensor | None) -> Tensor:
-        """Every halo slot's value of this epoch [H, F], as computed; for the probe."""
+        """Every halo slot's value of this epoch [H, F], as computed."""
         full = self._full
         rows = self._kernels.gather_rows(
             h, full.send_rows, scale=None if scale is None else scale[full.send_rows]
         )
         return self._world.all_to_all_now(rows, full.send_splits, full.recv_splits)
 
-    def watch_sum(self, inner: Tensor, total: Tensor, row_scale: Tensor | None) -> None:
-        """Show the probe the aggregate [D, F] and what it would be without sampling and staleness."""
-        if self.probe is not None:
-            csr, kernels = self._full.block.csr, self._full.block.kernels
-            exact = kernels.sum_rows(csr, self.probe.fresh, row_scale=row_scale, out=inner)
-            self.probe.saw_sum(total.detach(), exact)
+    # ---- gradients ----
 
     def post_gradients(self, gradient: Tensor, draw: LayerDraw) -> None:
         """The gradient of the halo rows goes back to their owners, under the draw that they came with."""
@@ -163,20 +175,23 @@ class Lane:
                 rows = self._gradient_smoother.update(rows, draw.send_entries)
             return rows
 
-        self._gradients.post(self.epoch, Flight(draw, received, sent, pending, arrive))
+        self._gradients.post(self._clock.epoch, Flight(draw, received, sent, pending, arrive))
 
     def take_gradients(self) -> tuple[Tensor, LayerDraw] | None:
         """Gradient rows [S', F] due in this epoch with their draw; None = none in the first epoch."""
         with self._spans.measure("halo_wait"):
-            flight = self._gradients.take(self.epoch)
+            flight = self._gradients.take(self._clock.epoch)
             return None if flight is None else (flight.rows(), flight.draw)
 
     def _key(self, stream: random_bits.Stream) -> int:
-        return random_bits.key(self._policy.seed, self.epoch, self._layer << 20 | self._world.rank, stream)
+        who = self._layer << 20 | self._world.rank
+        return random_bits.key(self._clock.seed, self._clock.epoch, who, stream)
 
     def add_rows(self, total: Tensor, index: Tensor, rows: Tensor, scale: Tensor | None) -> None:
         """total[index] += scale * rows, accumulating where `index` repeats."""
         self._kernels.scatter_add_rows(total, index, rows, scale=scale)
+
+    # ---- between epochs ----
 
     def drain(self) -> None:
         """Wait for everything in flight; what is due later stays."""
@@ -191,7 +206,7 @@ class Lane:
             "gradients": self._gradients.state(),
             "smoothers": {name: smoother.state() for name, smoother in smoothers.items() if smoother},
             "cached": {} if self._cached is None else {"rows": self._cached},
-            "origin": self.origin,
+            "origin": self._origin,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -203,7 +218,7 @@ class Lane:
         if self._gradient_smoother is not None:
             self._gradient_smoother.load(state["smoothers"]["gradients"])
         self._cached = state["cached"].get("rows")
-        self.origin = state["origin"]
+        self._origin = state["origin"]
 
 
 class _Post(torch.autograd.Function):
@@ -264,12 +279,19 @@ class Arriving:
         arrived = self.wait()
         if arrived is None or self.lane is None:
             return total
-        inner = total.detach().clone() if self.lane.probe is not None else total
+        inner = total.detach().clone() if self.lane.watched else total
         total = sum_block(
             arrived.block, arrived.rows, row_scale=row_scale, col_scale=arrived.scale, addend=total
         )
-        self.lane.watch_sum(inner, total, row_scale)
+        self.watch_sum(
+            total, lambda every: sum_block(every.block, every.rows, row_scale=row_scale, addend=inner)
+        )
         return total
+
+    def watch_sum(self, found: Tensor, exact: Callable[[Arrival], Tensor]) -> None:
+        """For telemetry: an aggregate, and how it is made of what an exact exchange would have brought."""
+        if self.lane is not None:
+            self.lane.watch_sum(found, exact)
 
 
 def post(h: Tensor, scale: Tensor | None, lane: Lane | None) -> tuple[Tensor, Arriving]:

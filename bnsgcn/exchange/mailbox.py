@@ -79,10 +79,6 @@ class Mailbox:
                 return self._flights[epoch]
         raise RuntimeError(f"{self._name}: nothing was posted in epoch {due}, collected in epoch {epoch}")
 
-    def peek(self, epoch: int) -> Flight | None:
-        """The flight posted in `epoch`, if it is here."""
-        return self._flights.get(epoch)
-
     def drain(self) -> None:
         """Wait for everything in flight; it stays here."""
         for epoch in sorted(self._flights):

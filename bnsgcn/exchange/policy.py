@@ -1,4 +1,4 @@
-"""From options to an exchange: what is stale, what is smoothed, how rows travel.
+"""From options to an exchange: what is drawn, what is stale, what is smoothed, how rows travel.
 
 The choices are orthogonal; any combination is a run. With all of them off the exchange is exact.
 """
@@ -8,17 +8,21 @@ from __future__ import annotations
 import dataclasses
 
 from bnsgcn.config import TrainConfig
+from bnsgcn.exchange.draws import Sampling
 from bnsgcn.exchange.wire import Wire
 from bnsgcn.kernels import Kernels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
-    """How the lanes of a run exchange; the defaults are exact. Fields as in `TrainConfig`."""
+    """How the lanes of a run exchange; the defaults are exact. Fields as in `TrainConfig`.
+
+    sampling: how rows are drawn, None = all of them.
+    """
 
     feature_wire: Wire
     gradient_wire: Wire
-    seed: int = 0
+    sampling: Sampling | None = None
     pipeline: bool = False
     first_exact: bool = True
     feature_decay: float = 0.0
@@ -33,15 +37,29 @@ def exact_policy(kernels: Kernels) -> Policy:
 
 
 def exchange_policy(config: TrainConfig, kernels: Kernels) -> Policy:
-    """Staleness, smoothing, caching and wire precision, as the options say."""
+    """Draws, staleness, smoothing, caching and wire precision, as the options say."""
     decay = config.smooth_decay
     return Policy(
         feature_wire=Wire(config.wire_dtype, kernels),
         gradient_wire=Wire(config.gradient_wire_dtype or config.wire_dtype, kernels),
-        seed=config.seed,
+        sampling=_sampling(config),
         pipeline=config.pipeline,
         first_exact=config.first_epoch == "exact",
         feature_decay=decay if config.smooth_features else 0.0,
         gradient_decay=decay if config.smooth_gradients else 0.0,
         cache=config.halo_cache,
+    )
+
+
+def _sampling(config: TrainConfig) -> Sampling | None:
+    """A cache fills the slots that were not drawn, and attention is a mean over those that were: no scale."""
+    if config.sampling_rate == 1.0:
+        return None
+    return Sampling(
+        rate=config.sampling_rate,
+        seed=config.seed,
+        per_layer=config.draw_per_layer,
+        scaled=config.model != "gat" and not config.halo_cache,
+        full_first_epoch=config.halo_cache and config.first_epoch == "exact",
+        importance=config.model if config.sampler == "importance" else None,
     )

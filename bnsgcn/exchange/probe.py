@@ -46,15 +46,19 @@ class Probe:
         self.exact += float(exact.double().pow(2).sum())
 
     def results(self, world: World) -> dict[str, float]:
-        """Relative error of the aggregate, relative gap of the rows used, their mean age. Collective."""
+        """Relative error of the aggregate, relative gap of the rows used, their mean age. Collective.
+
+        What there was nothing of is left out: no row was used, or a model of one's own sums by itself.
+        """
         sums = torch.tensor(
             [self.error, self.exact, self.gap, self.level, self.age, float(self.rows)],
             dtype=torch.float64,
             device=world.device,
         )
         error, exact, gap, level, age, rows = world.all_reduce(sums).tolist()
-        return {
-            "sampling/relative_error": (error / exact) ** 0.5 if exact else 0.0,
-            "stale/relative_gap": (gap / level) ** 0.5 if level else 0.0,
-            "stale/mean_slot_age_epochs": age / rows if rows else 0.0,
+        found = {
+            "sampling/relative_error": (error**0.5, exact**0.5),
+            "stale/relative_gap": (gap**0.5, level**0.5),
+            "stale/mean_slot_age_epochs": (age, rows),
         }
+        return {name: part / whole for name, (part, whole) in found.items() if whole}

@@ -1,9 +1,20 @@
-"""How rows look while they travel: fp32 (as computed), bf16, fp16, or int8 with a scale per row.
+"""How rows look while they travel.
 
-    N rows at the sender   S rows sent   F features   W bytes of a row on the wire
+    | format | a row of F numbers                                         | bytes      | largest error       |
+    |--------|------------------------------------------------------------|------------|---------------------|
+    | fp32   | as computed, which may be float64                          | 4 F or 8 F | none                |
+    | bf16   | bfloat16, to the nearest                                   | 2 F        | 2^-8 of the number  |
+    | fp16   | float16, to the nearest, of the row times the power of two | 2 F + 2    | 2^-11 of the number |
+    |        | that brings its largest number into [2^14, 2^15)           |            | or 2^-39 of largest |
+    | int8   | codes from -127 to 127, rounded up or down; a float32 step | F + 4      | 1 / 127 of largest  |
+
+Gradients are small: the loss is divided by all training nodes, a million or more, and float16 ends at 6e-8.
+Hence its power of two, by which both ends multiply exactly. bfloat16 reaches as far down as float32: 1e-38.
 
 int8 rounds stochastically with the counter-based generator, so the mean over the generator's keys is the
-row itself (unbiased), and the same key gives the same bytes.
+row itself (unbiased), and the same key gives the same bytes. What is not finite arrives as not finite.
+
+    N rows at the sender   S rows sent   F features
 """
 
 from __future__ import annotations
@@ -14,7 +25,10 @@ from torch import Tensor
 from bnsgcn.config import WireDtype
 from bnsgcn.kernels import Kernels, pool
 
-_CASTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_FP16_TOP = 15
+"""A row's largest number is brought below 2^15: float16 ends at 65504, and nothing may round to more."""
+_REACH = {torch.float32: 126, torch.float64: 1022}
+"""2^e and 2^-e are ordinary numbers up to this e."""
 
 
 class Wire:
@@ -24,34 +38,53 @@ class Wire:
         self.dtype = dtype
         self._kernels = kernels
 
-    def row_bytes(self, features: int, computed: torch.dtype) -> int:
-        """Bytes of one row of `features` numbers of dtype `computed` on the wire."""
-        if self.dtype == "int8":
-            return features + 4
-        return features * (_CASTS.get(self.dtype) or computed).itemsize
-
     def pack(self, x: Tensor, index: Tensor | None, key: int) -> Tensor:
-        """Rows `index` int64 [S] of x [N, F] (None = all) as they travel: [S, F]; int8: uint8 [S, F + 4]."""
+        """Rows `index` int64 [S] of x [N, F] (None = all) as they travel: [S, F].
+
+        int8: uint8 [S, F + 4], the step's bytes last.   fp16: [S, F + 1], the exponent last.
+        """
         if self.dtype == "int8":
             codes, scale = self._kernels.pack_int8(x, index, key)
             return torch.cat([codes.view(torch.uint8), scale.view(-1, 1).view(torch.uint8)], dim=1)
+        if self.dtype == "bf16":
+            if index is None:
+                return x.to(torch.bfloat16)
+            return self._kernels.gather_rows(x, index, out=self.room(index.numel(), x.shape[1], x))
         rows = x if index is None else self._kernels.gather_rows(x, index)
-        cast = _CASTS.get(self.dtype)
-        if cast is torch.float16:
-            rows = rows.clamp(-65504, 65504)  # fp16 has no room above; infinity would end the run
-        return rows.contiguous() if cast is None else rows.to(cast)
+        return rows.contiguous() if self.dtype == "fp32" else _pack_fp16(rows)
 
     def room(self, rows: int, features: int, like: Tensor) -> Tensor:
         """An empty tensor that `rows` packed rows of `features` numbers of like.dtype fit into."""
-        if self.dtype == "int8":
-            return torch.empty(rows, features + 4, dtype=torch.uint8, device=like.device)
-        return pool.empty((rows, features), like.new_empty(0, dtype=_CASTS.get(self.dtype) or like.dtype))
+        if self.dtype == "fp32":
+            return pool.empty((rows, features), like)
+        dtype, more = {"bf16": (torch.bfloat16, 0), "fp16": (torch.float16, 1), "int8": (torch.uint8, 4)}[
+            self.dtype
+        ]
+        return torch.empty(rows, features + more, dtype=dtype, device=like.device)
 
     def unpack(self, received: Tensor, dtype: torch.dtype) -> Tensor:
         """The inverse of `pack`: rows [S, F] of `dtype`."""
-        if self.dtype != "int8":
-            return received.to(dtype)
-        codes = received[:, :-4].contiguous().view(torch.int8)
-        # clone: the bytes of a single row are contiguous already, at an offset that a float may not have
-        scale = received[:, -4:].clone(memory_format=torch.contiguous_format).view(torch.float32)
-        return codes.to(dtype) * scale.to(dtype)
+        if self.dtype == "int8":
+            codes = received[:, :-4].contiguous().view(torch.int8)
+            # clone: the bytes of a single row are contiguous already, at an offset that a float may not have
+            scale = received[:, -4:].clone(memory_format=torch.contiguous_format).view(torch.float32)
+            return codes.to(dtype) * scale.to(dtype)
+        if self.dtype == "fp16":
+            return received[:, :-1].to(dtype).mul_(_power_of_two(-received[:, -1:].to(dtype)))
+        return received.to(dtype)
+
+
+def _pack_fp16(rows: Tensor) -> Tensor:
+    """Rows [S, F] times 2^e as float16, e of each row behind it: [S, F + 1]."""
+    largest = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True)
+    reach = _REACH[rows.dtype]
+    shift = (_FP16_TOP - torch.frexp(largest)[1]).clamp(-reach, reach)
+    packed = rows.new_empty(rows.shape[0], rows.shape[1] + 1, dtype=torch.float16)
+    torch.mul(rows, _power_of_two(shift.to(rows.dtype)), out=packed[:, :-1])
+    packed[:, -1:] = shift
+    return packed
+
+
+def _power_of_two(exponent: Tensor) -> Tensor:
+    """2^exponent, exactly, in the exponents' dtype."""
+    return torch.ldexp(torch.ones_like(exponent), exponent)

@@ -2,7 +2,8 @@
 
 from bnsgcn.kernels.autograd import Block
 from bnsgcn.kernels.csr import Csr
-from bnsgcn.kernels.protocol import Kernels
+from bnsgcn.kernels.protocol import Kernels, LayerNorm
+from bnsgcn.kernels.random_bits import Mask
 from bnsgcn.kernels.select import describe, select
 
-__all__ = ["Block", "Csr", "Kernels", "describe", "select"]
+__all__ = ["Block", "Csr", "Kernels", "LayerNorm", "Mask", "describe", "select"]

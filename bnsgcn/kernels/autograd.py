@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bnsgcn.kernels.csr import Csr
-from bnsgcn.kernels.protocol import Kernels
+from bnsgcn.kernels.protocol import Kernels, LayerNorm, Moments
+from bnsgcn.kernels.random_bits import Mask
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,22 +97,21 @@ class _Dropout(torch.autograd.Function):
     """mask * x / keep; backward is the same with grad for x. Only the node ids are kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Kernels, node_ids: Tensor, key: int, p: float) -> Tensor:
-        ctx.drawn = (kernels, node_ids, key, p)
-        return kernels.dropout(x, node_ids, key, p)
+    def forward(ctx: Any, x: Tensor, kernels: Kernels, mask: Mask) -> Tensor:
+        ctx.kernels, ctx.mask = kernels, mask
+        return kernels.dropout(x, mask)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        kernels, node_ids, key, p = ctx.drawn
-        return kernels.dropout(grad.contiguous(), node_ids, key, p), None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.kernels.dropout(grad.contiguous(), ctx.mask), None, None
 
 
-def dropout(kernels: Kernels, x: Tensor, node_ids: Tensor, key: int, p: float) -> Tensor:
-    """Dropout of x [N, F], its mask a pure function of (key, node_ids[n], column); x itself when p is 0."""
-    if p == 0.0:
+def dropout(kernels: Kernels, x: Tensor, mask: Mask) -> Tensor:
+    """Dropout of x [N, F], the mask a pure function of (key, node id, column); x itself when p is 0."""
+    if mask.p == 0.0:
         return x
-    result: Tensor = _Dropout.apply(x, kernels, node_ids, key, p)
+    result: Tensor = _Dropout.apply(x, kernels, mask)
     return result
 
 
@@ -119,23 +119,22 @@ class _ReluDropout(torch.autograd.Function):
     """mask * max(x, 0) / keep. Keeps its result, as the next product does; it is 0 where grad must be."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Kernels, node_ids: Tensor, key: int, p: float) -> Tensor:
-        result = kernels.relu_dropout(x, node_ids, key, p)
+    def forward(ctx: Any, x: Tensor, kernels: Kernels, mask: Mask) -> Tensor:
+        result = kernels.relu_dropout(x, mask)
         ctx.save_for_backward(result)
-        ctx.drawn = (kernels, p)
+        ctx.kernels, ctx.p = kernels, mask.p
         return result
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        kernels, p = ctx.drawn
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (result,) = ctx.saved_tensors
-        return kernels.relu_dropout_backward(grad.contiguous(), result, p), None, None, None, None
+        return ctx.kernels.relu_dropout_backward(grad.contiguous(), result, ctx.p), None, None
 
 
-def relu_dropout(kernels: Kernels, x: Tensor, node_ids: Tensor, key: int, p: float) -> Tensor:
+def relu_dropout(kernels: Kernels, x: Tensor, mask: Mask) -> Tensor:
     """dropout(relu(x)) of x [N, F] in one pass; p may be 0."""
-    result: Tensor = _ReluDropout.apply(x, kernels, node_ids, key, p)
+    result: Tensor = _ReluDropout.apply(x, kernels, mask)
     return result
 
 
@@ -156,43 +155,28 @@ class _NormReluDropout(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        kernels: Kernels,
         eps: float,
-        node_ids: Tensor,
-        key: int,
-        p: float,
-        relu: bool,
+        kernels: Kernels,
+        mask: Mask,
     ) -> Tensor:
-        result, mean, rstd = kernels.norm_relu_dropout(x, weight, bias, eps, node_ids, key, p, relu=relu)
-        ctx.save_for_backward(x, weight, bias, mean, rstd)
-        ctx.drawn = (kernels, node_ids, key, p, relu)
+        result, moments = kernels.norm_relu_dropout(x, LayerNorm(weight, bias, eps), mask)
+        ctx.save_for_backward(x, weight, bias, *moments)
+        ctx.kernels, ctx.eps, ctx.mask = kernels, eps, mask
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, rstd = ctx.saved_tensors
-        kernels, node_ids, key, p, relu = ctx.drawn
-        grads = kernels.norm_relu_dropout_backward(
-            grad.contiguous(), x, mean, rstd, weight, bias, node_ids, key, p, relu=relu
+        x, weight, bias, *moments = ctx.saved_tensors
+        grads = ctx.kernels.norm_relu_dropout_backward(
+            grad.contiguous(), x, Moments(*moments), LayerNorm(weight, bias, ctx.eps), ctx.mask
         )
-        return *grads, None, None, None, None, None, None
+        return *grads, None, None, None
 
 
-def norm_relu_dropout(
-    kernels: Kernels,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    node_ids: Tensor,
-    key: int,
-    p: float,
-    *,
-    relu: bool = True,
-) -> Tensor:
-    """dropout(relu(layer_norm(x, weight, bias, eps))) of x [N, F] in one pass; p may be 0, relu off."""
-    result: Tensor = _NormReluDropout.apply(x, weight, bias, kernels, eps, node_ids, key, p, relu)
+def norm_relu_dropout(kernels: Kernels, x: Tensor, norm: LayerNorm, mask: Mask) -> Tensor:
+    """dropout(relu(layer_norm(x))) of x [N, F] in one pass; p may be 0."""
+    result: Tensor = _NormReluDropout.apply(x, norm.weight, norm.bias, norm.eps, kernels, mask)
     return result
 
 
@@ -250,8 +234,3 @@ def attention_sum(
     """
     result: tuple[Tensor, Tensor] = _AttentionSum.apply(score_dst, score_src, x, block, shift, slope)
     return result
-
-
-def row_max(block: Block, score_src: Tensor) -> Tensor:
-    """Largest score_src[c] that each row sees, -inf for an empty row: [C, h] -> [R, h]; no gradient."""
-    return block.kernels.row_max(block.csr, score_src.detach())

@@ -26,7 +26,7 @@ class DglKernels(TorchKernels):
     """Sums by DGL, everything else by torch.
 
     Raises:
-        ValueError: DGL cannot be imported here; the message says why.
+        UserError: DGL cannot be imported here; the message says why.
     """
 
     name = "dgl"

@@ -10,11 +10,32 @@ Shapes:
 
 from __future__ import annotations
 
-from typing import Protocol
+import dataclasses
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from bnsgcn.kernels.csr import Csr
+from bnsgcn.kernels.random_bits import Mask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """What a layer norm scales and shifts the normalised rows by."""
+
+    weight: Tensor | None = None
+    """[F]; None: ones."""
+    bias: Tensor | None = None
+    """[F]; None: zeros."""
+    eps: float = 1e-5
+    """Added to a row's variance."""
+
+
+class Moments(NamedTuple):
+    """Each row's mean and 1 / sqrt(variance + eps): [N]."""
+
+    mean: Tensor
+    rstd: Tensor
 
 
 class Kernels(Protocol):
@@ -60,19 +81,11 @@ class Kernels(Protocol):
         """
         ...
 
-    def unpack_int8(self, rows: Tensor, scale: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """rows * scale as float32, or as the dtype of `out`: [S, F]."""
+    def dropout(self, x: Tensor, mask: Mask, *, out: Tensor | None = None) -> Tensor:
+        """x * mask.scale where the mask keeps x, else 0; its own backward. `out` may be x."""
         ...
 
-    def dropout(
-        self, x: Tensor, node_ids: Tensor, key: int, p: float, *, out: Tensor | None = None
-    ) -> Tensor:
-        """x / keep where the bits of (key, node id, column) say so, else 0; its own backward. out may be x"""
-        ...
-
-    def relu_dropout(
-        self, x: Tensor, node_ids: Tensor, key: int, p: float, *, out: Tensor | None = None
-    ) -> Tensor:
+    def relu_dropout(self, x: Tensor, mask: Mask, *, out: Tensor | None = None) -> Tensor:
         """dropout(max(x, 0)); `out` may be x."""
         ...
 
@@ -83,34 +96,19 @@ class Kernels(Protocol):
         ...
 
     def norm_relu_dropout(
-        self,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
-        node_ids: Tensor,
-        key: int,
-        p: float,
-        *,
-        relu: bool = True,
-        out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """dropout(relu(layer_norm(x))), and each row's mean and 1/deviation [N]. `out` may be x."""
+        self, x: Tensor, norm: LayerNorm, mask: Mask, *, out: Tensor | None = None
+    ) -> tuple[Tensor, Moments]:
+        """dropout(relu(layer_norm(x))), and the moments of x. `out` may be x."""
         ...
 
     def norm_relu_dropout_backward(
         self,
         grad: Tensor,
         x: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        node_ids: Tensor,
-        key: int,
-        p: float,
+        moments: Moments,
+        norm: LayerNorm,
+        mask: Mask,
         *,
-        relu: bool = True,
         out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Gradients of x, weight and bias; the mask is drawn again. `out` may be grad or x."""

@@ -18,6 +18,7 @@ Shapes:
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 
 import torch
@@ -65,11 +66,17 @@ def key(seed: int, epoch: int, layer: int, stream: int) -> int:
 def keep_levels(p: float) -> int:
     """How many of the 2^16 values of an entry's bits keep it, for dropout with probability `p` in [0, 1).
 
-    The scale of what is kept is exactly LEVELS / keep_levels(p): unbiased although `p` is rounded.
+    Raises:
+        ValueError: `p` is outside [0, 1).
     """
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout probability is {p}, must be in [0, 1); use 0 to keep everything")
     return max(1, round((1.0 - p) * LEVELS))
+
+
+def keep_scale(p: float) -> float:
+    """What an entry that is kept is multiplied by: unbiased although `keep_levels` rounds."""
+    return LEVELS / keep_levels(p)
 
 
 def row_state(key: int, node_ids: Tensor) -> Tensor:
@@ -102,6 +109,35 @@ def bits(key: int, node_ids: Tensor, num_columns: int) -> Tensor:
     z = z.view(-1, blocks, 1, 16)
     both = torch.cat([z & (LEVELS - 1), _shift_right(z, 16, 32)], dim=2)
     return both.view(-1, 32 * blocks)[:, :num_columns]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mask:
+    """What a dropout keeps of some rows: the entries whose bits of (key, node id, column) say so."""
+
+    node_ids: Tensor
+    """int64 [N]."""
+    key: int
+    p: float
+    """Probability of being dropped, in [0, 1)."""
+
+    @property
+    def levels(self) -> int:
+        """See keep_levels."""
+        return keep_levels(self.p)
+
+    @property
+    def scale(self) -> float:
+        """See keep_scale."""
+        return keep_scale(self.p)
+
+    def rows(self, rows: slice) -> Mask:
+        """The mask of some of the rows."""
+        return dataclasses.replace(self, node_ids=self.node_ids[rows])
+
+    def kept(self, num_columns: int) -> Tensor:
+        """Bool [N, F]."""
+        return keep_mask(self.key, self.node_ids, num_columns, self.p)
 
 
 def keep_mask(key: int, node_ids: Tensor, num_columns: int, p: float) -> Tensor:

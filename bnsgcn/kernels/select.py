@@ -17,7 +17,7 @@ import torch
 from bnsgcn.kernels.csr import Csr
 from bnsgcn.kernels.dgl_backend import DglKernels
 from bnsgcn.kernels.native.backend import CompiledKernels
-from bnsgcn.kernels.native.build import native
+from bnsgcn.kernels.native.binding import native
 from bnsgcn.kernels.protocol import Kernels
 from bnsgcn.kernels.torch_backend import TorchKernels
 from partition.errors import UserError
@@ -37,7 +37,7 @@ def select(
     """The kernels for `name` on `device` and `dtype`; one instance, to be passed down.
 
     Raises:
-        ValueError: `name` asks for a backend that cannot work here; the message says why and what to use.
+        UserError: `name` asks for a backend that cannot work here; the message says why and what to use.
     """
     place = torch.device(device).type
     if name not in ("auto", *_BY_SPEED):

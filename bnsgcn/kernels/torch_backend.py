@@ -14,6 +14,8 @@ from torch import Tensor
 
 from bnsgcn.kernels import random_bits
 from bnsgcn.kernels.csr import Csr
+from bnsgcn.kernels.protocol import LayerNorm, Moments
+from bnsgcn.kernels.random_bits import Mask
 
 _INT8_MAX = 127
 _ARCS_AT_ONCE = 1 << 16
@@ -86,77 +88,51 @@ class TorchKernels:
         fine += random_bits.bits(key, torch.arange(rows.shape[0], device=x.device), rows.shape[1])
         return (fine >> 16).to(torch.int8), largest / _INT8_MAX
 
-    def unpack_int8(self, rows: Tensor, scale: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """See Kernels.unpack_int8."""
-        result = rows.float().mul_(scale[:, None])
-        return result if out is None else out.copy_(result)
-
     # elementwise
 
-    def dropout(
-        self, x: Tensor, node_ids: Tensor, key: int, p: float, *, out: Tensor | None = None
-    ) -> Tensor:
+    def dropout(self, x: Tensor, mask: Mask, *, out: Tensor | None = None) -> Tensor:
         """See Kernels.dropout."""
-        kept = random_bits.keep_mask(key, node_ids, x.shape[1], p)
-        return _into(out, torch.where(kept, x * _scale(p), 0.0))
+        return _into(out, torch.where(mask.kept(x.shape[1]), x * mask.scale, 0.0))
 
-    def relu_dropout(
-        self, x: Tensor, node_ids: Tensor, key: int, p: float, *, out: Tensor | None = None
-    ) -> Tensor:
+    def relu_dropout(self, x: Tensor, mask: Mask, *, out: Tensor | None = None) -> Tensor:
         """See Kernels.relu_dropout."""
-        return self.dropout(torch.relu(x), node_ids, key, p, out=out)
+        return self.dropout(torch.relu(x), mask, out=out)
 
     def relu_dropout_backward(
         self, grad: Tensor, output: Tensor, p: float, *, out: Tensor | None = None
     ) -> Tensor:
         """See Kernels.relu_dropout_backward."""
-        return _into(out, torch.where(output > 0, grad * _scale(p), 0.0))
+        return _into(out, torch.where(output > 0, grad * random_bits.keep_scale(p), 0.0))
 
     def norm_relu_dropout(
-        self,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
-        node_ids: Tensor,
-        key: int,
-        p: float,
-        *,
-        relu: bool = True,
-        out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x: Tensor, norm: LayerNorm, mask: Mask, *, out: Tensor | None = None
+    ) -> tuple[Tensor, Moments]:
         """See Kernels.norm_relu_dropout."""
-        normed, mean, rstd = torch.native_layer_norm(x, x.shape[1:], weight, bias, eps)
-        activated = torch.relu(normed) if relu else normed
-        return self.dropout(activated, node_ids, key, p, out=out), mean[:, 0], rstd[:, 0]
+        normed, mean, rstd = torch.native_layer_norm(x, x.shape[1:], norm.weight, norm.bias, norm.eps)
+        return self.relu_dropout(normed, mask, out=out), Moments(mean[:, 0], rstd[:, 0])
 
     def norm_relu_dropout_backward(
         self,
         grad: Tensor,
         x: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        node_ids: Tensor,
-        key: int,
-        p: float,
+        moments: Moments,
+        norm: LayerNorm,
+        mask: Mask,
         *,
-        relu: bool = True,
         out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """See Kernels.norm_relu_dropout_backward."""
-        normed = (x - mean[:, None]) * rstd[:, None]
-        inner = self.dropout(grad, node_ids, key, p)
-        if relu:
-            scaled = normed if weight is None else normed * weight
-            inner = torch.where((scaled if bias is None else scaled + bias) > 0, inner, 0.0)
+        weight, bias, rstd = norm.weight, norm.bias, moments.rstd[:, None]
+        normed = (x - moments.mean[:, None]) * rstd
+        scaled = normed if weight is None else normed * weight
+        inner = self.dropout(grad, mask)
+        inner = torch.where((scaled if bias is None else scaled + bias) > 0, inner, 0.0)
         grad_weight = None if weight is None else (inner * normed).sum(0)
         grad_bias = None if bias is None else inner.sum(0)
         if weight is not None:
             inner = inner * weight
         slant = (inner * normed).mean(1, keepdim=True)
-        result = (inner - inner.mean(1, keepdim=True) - normed * slant) * rstd[:, None]
+        result = (inner - inner.mean(1, keepdim=True) - normed * slant) * rstd
         return _into(out, result), grad_weight, grad_bias
 
     # attention
@@ -233,11 +209,6 @@ class TorchKernels:
     def compact(self, csr: Csr, column_map: Tensor, num_cols: int) -> Csr:
         """See Csr.compact."""
         return csr.compact(column_map, num_cols)
-
-
-def _scale(p: float) -> float:
-    """What an entry that is kept is multiplied by."""
-    return random_bits.LEVELS / random_bits.keep_levels(p)
 
 
 def _into(out: Tensor | None, result: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ layer that exchanges); the lists of the layers above are subsets of them, so one
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,21 +44,15 @@ def counts_of(splits: npt.NDArray[np.integer]) -> IntArray:
     return np.diff(splits).astype(np.int64)
 
 
-def to_owners(world: World, part: Part, slot_values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def to_owners(world: World, part: Part, slot_values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Send one value per halo slot [H] to the slots' owners; returns one value per boundary row [S]."""
-    return _swap(world, slot_values, counts_of(part.halo_splits), counts_of(part.boundary_splits))
+    return swap(world, slot_values, counts_of(part.halo_splits), counts_of(part.boundary_splits))
 
 
-def to_readers(world: World, part: Part, boundary_values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Send one value per boundary row [S] to its reader; returns one value per halo slot [H]."""
-    return _swap(world, boundary_values, counts_of(part.boundary_splits), counts_of(part.halo_splits))
-
-
-def _swap(
-    world: World, values: npt.NDArray[np.generic], send: IntArray, receive: IntArray
-) -> npt.NDArray[np.generic]:
+def swap(world: World, values: npt.NDArray[Any], send: IntArray, receive: IntArray) -> npt.NDArray[Any]:
+    """Send `send[r]` of the values to rank r; returns `receive[r]` values of it. Collective."""
     sent = torch.from_numpy(np.ascontiguousarray(values).copy()).to(world.device)
-    received: npt.NDArray[np.generic] = world.all_to_all_now(sent, send, receive).cpu().numpy()
+    received: npt.NDArray[Any] = world.all_to_all_now(sent, send, receive).cpu().numpy()
     return received
 
 

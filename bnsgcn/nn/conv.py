@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bnsgcn.exchange.lane import Arrival
 from bnsgcn.kernels import Block, autograd
 from bnsgcn.nn.dropout import Dropout
 from bnsgcn.nn.hop import Hop
@@ -174,12 +175,15 @@ class GATConv(Conv):
             z, arriving = hop.post(self._project(hop, h))
         z, own = hop.split(z)
         score_dst = (own.view(-1, self.heads, self.out_features) * self.score_dst).sum(-1)
-        parts = [self._block_sum(hop.inner, z, score_dst)]
-        arrived = arriving.wait()
-        if arrived is not None:
+        inner = self._block_sum(hop.inner, z, score_dst)
+
+        def with_halo(arrived: Arrival) -> Tensor:
             rows = self._project(hop, arrived.rows) if before else arrived.rows
-            parts.append(self._block_sum(arrived.block, rows, score_dst))
-        out = _combine(parts)
+            return _combine([inner, self._block_sum(arrived.block, rows, score_dst)])
+
+        arrived = arriving.wait()
+        out = _combine([inner]) if arrived is None else with_halo(arrived)
+        arriving.watch_sum(out, with_halo)
         out = out.flatten(1) if self.concat else out.mean(1)
         return out if self.bias is None else out + self.bias
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnsgcn.kernels import autograd, random_bits
+from bnsgcn.kernels import Mask, autograd, random_bits
 from bnsgcn.nn.hop import Rows
-from bnsgcn.nn.products import Mask
+from bnsgcn.nn.products import Drop
 from partition.errors import UserError
 
 _COPIES = 1 << 20
 
 
-def dropout_key(rows: Rows, layer: int, copy: int = 0) -> int:
-    """The key of this epoch's mask of a layer; `copy` tells several masks of one layer apart."""
-    return random_bits.key(
-        rows.clock.seed, rows.clock.epoch, layer + copy * _COPIES, random_bits.Stream.DROPOUT
-    )
+def mask_of(rows: Rows, layer: int, p: float, copy: int = 0) -> Mask:
+    """This epoch's mask of a layer; `copy` tells several masks of one layer apart."""
+    seed, epoch = rows.clock.seed, rows.clock.epoch
+    key = random_bits.key(seed, epoch, layer + copy * _COPIES, random_bits.Stream.DROPOUT)
+    return Mask(rows.node_ids, key, p)
 
 
 class Dropout(torch.nn.Module):
@@ -41,13 +41,13 @@ class Dropout(torch.nn.Module):
         """h [N, F] of `rows` [N] -> [N, F]."""
         if not self.training or self.p == 0:
             return h
-        return autograd.dropout(rows.kernels, h, rows.node_ids, dropout_key(rows, self.layer, copy), self.p)
+        return autograd.dropout(rows.kernels, h, mask_of(rows, self.layer, self.p, copy))
 
-    def mask(self, rows: Rows, *, copy: int = 0) -> Mask | None:
+    def mask(self, rows: Rows, *, copy: int = 0) -> Drop | None:
         """The same dropout for a product to apply on the way; None = nothing is dropped."""
         if not self.training or self.p == 0:
             return None
-        return Mask(rows.kernels, rows.node_ids, dropout_key(rows, self.layer, copy), self.p)
+        return Drop(rows.kernels, mask_of(rows, self.layer, self.p, copy))
 
     def extra_repr(self) -> str:
         """Arguments, for printing."""

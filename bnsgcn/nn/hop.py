@@ -14,17 +14,10 @@ import torch
 from torch import Tensor
 
 from bnsgcn.dist import World
+from bnsgcn.exchange.clock import Clock
 from bnsgcn.exchange.lane import Arriving, Lane, post
 from bnsgcn.kernels import Block, Kernels
 from bnsgcn.kernels.autograd import sum_block
-
-
-@dataclasses.dataclass
-class Clock:
-    """The seed and the epoch that is running; what is random is a pure function of both."""
-
-    seed: int
-    epoch: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,8 +43,9 @@ class Hop:
 
     index: the layer, from 0.   src, dst: source and destination rows.   dst_place: int64 [D], places of the
     destination rows among the source rows, None where they are the same.   in_degree [D], out_degree [C]:
-    degrees over the whole graph (of this view), as floats.   lane: the layer's traffic, None without peers.
-    precomputed: [D, F], the convolution's aggregate of the input features, where it was computed at start.
+    degrees over the whole graph (of this view), as floats.   precomputed: [D, F], the convolution's aggregate
+    of the input features, where it was computed at start.   lane: the layer's traffic; None = nothing
+    travels, since there are no peers or the aggregate is precomputed.
     """
 
     index: int

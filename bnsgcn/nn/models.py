@@ -39,7 +39,7 @@ class GNN(torch.nn.Module):
     def __init__(self, num_features: int, num_classes: int, config: TrainConfig) -> None:
         super().__init__()
         depth = config.layers - config.linear_layers
-        widths = [num_features] + [config.hidden] * (config.layers - 1) + [num_classes]
+        widths = config.widths(num_features, num_classes)
         self.convs = torch.nn.ModuleList(
             _conv(config, layer, widths[layer], widths[layer + 1]) for layer in range(depth)
         )

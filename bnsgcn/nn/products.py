@@ -26,19 +26,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnsgcn.kernels import Kernels, pool
+from bnsgcn.kernels import Kernels, Mask, pool
 
 _PIECE_ENTRIES = 1 << 19
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Mask:
+class Drop:
     """Dropout of a product's rows: see `kernels.Kernels.dropout`."""
 
     kernels: Kernels
-    node_ids: Tensor
-    key: int
-    p: float
+    mask: Mask
+
+    def __call__(self, x: Tensor, rows: slice, out: Tensor | None = None) -> Tensor:
+        """Rows x of all the rows, dropped out; `out` may be x."""
+        return self.kernels.dropout(x, self.mask.rows(rows), out=out)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,26 +78,26 @@ class _Late(torch.autograd.Function):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Term:
-    """One product of a sum: rows x [N, I] (masked, when `mask` is given) with weight [O, I]."""
+    """One product of a sum: rows x [N, I] (dropped out, when `drop` is given) with weight [O, I]."""
 
     x: Tensor
     weight: Tensor | Late
-    mask: Mask | None = None
+    drop: Drop | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Factors:
-    """Of every term x [N, I], W [O, I] and mask; the factors' format."""
+    """Of every term x [N, I], W [O, I] and dropout; the factors' format."""
 
     xs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...]
-    masks: tuple[Mask | None, ...]
+    drops: tuple[Drop | None, ...]
     precision: torch.dtype | None
 
     def pieces(self) -> Iterator[slice]:
         """Row ranges: all rows at once where rows are taken as they are."""
         total = self.xs[0].shape[0]
-        if self.precision is None and all(mask is None for mask in self.masks):
+        if self.precision is None and all(drop is None for drop in self.drops):
             yield slice(0, total)
             return
         step = max(256, _PIECE_ENTRIES // max(1, max(x.shape[1] for x in self.xs)))
@@ -104,8 +106,8 @@ class _Factors:
 
     def rows(self, term: int, rows: slice) -> Tensor:
         """Some rows of x as they are multiplied."""
-        x, mask = self.xs[term][rows], self.masks[term]
-        return self.cast(x if mask is None else _drop(x, mask, rows))
+        x, drop = self.xs[term][rows], self.drops[term]
+        return self.cast(x if drop is None else drop(x, rows))
 
     def cast(self, values: Tensor) -> Tensor:
         """In the factors' format."""
@@ -128,9 +130,9 @@ class _Factors:
             piece = self.cast(g[rows])
             for term, total, factor in zip(terms, totals, factors, strict=True):
                 _accumulate(total[rows], piece, factor, None, first=True)
-                mask = self.masks[term]
-                if mask is not None:
-                    _drop(total[rows], mask, rows, out=total[rows])
+                drop = self.drops[term]
+                if drop is not None:
+                    drop(total[rows], rows, out=total[rows])
         return totals
 
 
@@ -146,13 +148,13 @@ class _SumOfProducts(torch.autograd.Function):
         into: Tensor | None,
         bias: Tensor | None,
         precision: torch.dtype | None,
-        masks: tuple[Mask | None, ...],
+        drops: tuple[Drop | None, ...],
         dues: list[list[Callable[[], Tensor]] | None],
         *flat: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(*flat)
-        ctx.precision, ctx.masks, ctx.dues = precision, masks, dues
-        terms = _Factors(flat[0::2], flat[1::2], masks, precision)
+        ctx.precision, ctx.drops, ctx.dues = precision, drops, dues
+        terms = _Factors(flat[0::2], flat[1::2], drops, precision)
         out = into
         if out is None:
             out = pool.empty((flat[0].shape[0], flat[1].shape[0]), flat[0])
@@ -168,7 +170,7 @@ class _SumOfProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         g, flat, needs = gradients[0].contiguous(), ctx.saved_tensors, ctx.needs_input_grad
-        terms = _Factors(flat[0::2], flat[1::2], ctx.masks, ctx.precision)
+        terms = _Factors(flat[0::2], flat[1::2], ctx.drops, ctx.precision)
         found: list[Tensor | None] = [None] * len(flat)
         rows = [term for term in range(len(ctx.dues)) if needs[5 + 2 * term]]
         weights = [term for term in range(len(ctx.dues)) if needs[6 + 2 * term]]
@@ -186,10 +188,6 @@ class _SumOfProducts(torch.autograd.Function):
 
 def _only(terms: _Factors, g: Tensor, term: int) -> Tensor:
     return terms.weight_gradients(g, [term])[0]
-
-
-def _drop(x: Tensor, mask: Mask, rows: slice, out: Tensor | None = None) -> Tensor:
-    return mask.kernels.dropout(x, mask.node_ids[rows], mask.key, mask.p, out=out)
 
 
 def _accumulate(total: Tensor, left: Tensor, right: Tensor, bias: Tensor | None, *, first: bool) -> None:
@@ -228,8 +226,8 @@ def sum_of_products(
     weights = [term.weight.weight if isinstance(term.weight, Late) else term.weight for term in terms]
     dues = [None if one is None else one.due for one in lates]
     flat = [tensor for term, weight in zip(terms, weights, strict=True) for tensor in (term.x, weight)]
-    masks = tuple(term.mask for term in terms)
-    result: Tensor = _SumOfProducts.apply(into, bias, precision, masks, dues, *flat)
+    drops = tuple(term.drop for term in terms)
+    result: Tensor = _SumOfProducts.apply(into, bias, precision, drops, dues, *flat)
     return result
 
 

@@ -1,8 +1,8 @@
 """Bytes that every rank sends in an epoch, from the parts on disk and the options alone, without workers.
 
 Written from the definition of the exchange, apart from the runtime and its counters, so that each checks the
-other (a test compares them exactly). What it shares with the runtime is the draw, a pure function, and the
-share of rows above which nothing is pruned.
+other (a test compares them exactly). What it shares with the runtime is pure functions, the draw and what a
+slot weighs in it, and the share of rows above which nothing is pruned.
 
     N nodes, by global id   I inner rows of a part   H halo slots of a part   P parts   L graph layers
 """
@@ -88,7 +88,7 @@ class LayerRows:
 
 def layer_widths(manifest: Manifest, config: TrainConfig) -> list[int]:
     """Columns of the input of every layer, and of the logits: [layers + 1]."""
-    return [manifest.num_features, *[config.hidden] * (config.layers - 1), manifest.num_classes]
+    return config.widths(manifest.num_features, manifest.num_classes)
 
 
 def sent_width(config: TrainConfig, widths: Sequence[int], layer: int) -> tuple[int, bool]:
@@ -102,9 +102,9 @@ def sent_width(config: TrainConfig, widths: Sequence[int], layer: int) -> tuple[
 
 
 def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
-    """Bytes of a row on the wire; int8 carries a float32 scale."""
+    """Bytes of a row on the wire; fp16 carries an exponent, int8 a float32 step."""
     computed = config.number_bytes * width
-    return {"fp32": computed, "bf16": 2 * width, "fp16": 2 * width, "int8": width + 4}[dtype]
+    return {"fp32": computed, "bf16": 2 * width, "fp16": 2 * width + 2, "int8": width + 4}[dtype]
 
 
 class RunBytes:
@@ -256,24 +256,19 @@ class RunBytes:
         in_degree, out_degree = self._degrees()
         base, found = self.rows[self.exchanging[0]], {}
         for part in self._parts:
-            weight = self._slot_weights(part, base.destination, in_degree)
-            if config.model == "gcn":
-                weight = weight / out_degree[part.halo_ids].clip(1)
+            target = self._offset[part.index] + np.repeat(
+                np.arange(part.num_inner), np.diff(part.halo_indptr)
+            )
+            kept = base.destination[target]
+            arcs = part.halo_indices[kept], in_degree[target[kept]]
+            weight = sampling.slot_importance(config.model, *arcs, out_degree[part.halo_ids])
             slots = base.slots[part.index]
             ends = np.searchsorted(slots, part.halo_splits)
             for owner, (start, end) in enumerate(itertools.pairwise(ends)):
                 found[owner, part.index] = sampling.inclusion_probabilities(
-                    np.sqrt(weight[slots[start:end]]), config.sampling_rate
+                    weight[slots[start:end]], config.sampling_rate
                 )
         return found
-
-    def _slot_weights(self, part: Part, destination: BoolArray, in_degree: IntArray) -> FloatArray:
-        """Sum over a slot's arcs into computed rows of 1 / d^2 (1 / d for gcn), [H]."""
-        mine = slice(int(self._offset[part.index]), int(self._offset[part.index + 1]))
-        power = -1.0 if self._config.model == "gcn" else -2.0
-        row_weight = in_degree[mine].clip(1).astype(np.float64) ** power * destination[mine]
-        arc_weight = np.repeat(row_weight, np.diff(part.halo_indptr))
-        return np.bincount(part.halo_indices, arc_weight, part.num_halo).astype(np.float64)
 
     def _degrees(self) -> tuple[IntArray, IntArray]:
         """(in-degree, out-degree) [N] in the training view, self loops included."""

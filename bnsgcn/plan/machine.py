@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.kernels import Block, Csr, random_bits, select
+from bnsgcn.kernels import Block, Csr, LayerNorm, Mask, select
 from bnsgcn.plan.memory import PROCESS_BYTES
 from bnsgcn.record.rss import peak_rss_bytes
 
@@ -48,13 +48,12 @@ class Machine:
         x = torch.ones(_ROWS, config.hidden, dtype=dtype)
         weight = torch.ones(config.hidden, config.hidden, dtype=dtype)
         block = Block.of(_sample_csr(), kernels)
-        node_ids, key = torch.arange(_ROWS), random_bits.key(0, 0, 0, random_bits.Stream.DROPOUT)
+        mask = Mask(torch.arange(_ROWS), key=0, p=0.5)
         nbytes = x.numel() * x.element_size()
         return cls(
             sum_bytes_per_s=_DEGREE * nbytes / _seconds(lambda: kernels.sum_rows(block.csr, x)),
             products_per_s=2 * _ROWS * config.hidden**2 / _seconds(lambda: torch.mm(x, weight)),
-            pass_bytes_per_s=nbytes
-            / _seconds(lambda: kernels.norm_relu_dropout(x, None, None, 1e-5, node_ids, key, 0.5)),
+            pass_bytes_per_s=nbytes / _seconds(lambda: kernels.norm_relu_dropout(x, LayerNorm(), mask)),
             link_bytes_per_s=link_bytes_per_s,
             base_bytes=base_bytes,
         )

@@ -21,6 +21,8 @@ class Recorder:
     def start(self, epoch: int, facts: dict[str, Any]) -> None:
         """Begin at `epoch`: what was written of it and of later ones is forgotten."""
         if self._run is not None:
+            if self._world.rank == 0:
+                self._run.claim()
             self._run.rewind(epoch, self._world.rank)
             if self._world.rank == 0:  # the summary is of the whole run
                 self._epochs = self._run.metrics()
@@ -37,6 +39,11 @@ class Recorder:
             if self._run is not None:
                 self._run.log_epoch(merged)
             self._listener.on_epoch(merged)
+
+    def sync(self) -> None:
+        """Make what was written so far survive a power failure."""
+        if self._run is not None:
+            self._run.sync(self._world.rank)
 
     def over_the_run(self) -> dict[str, Any]:
         """Medians, bytes and memory of all epochs so far."""
@@ -58,3 +65,8 @@ class Recorder:
         if self._world.rank == 0:
             self._listener.on_end(summary)
         return summary
+
+    def close(self) -> None:
+        """Let others write into the run folder."""
+        if self._run is not None:
+            self._run.release()

@@ -6,6 +6,7 @@
     RUN/summary.json     score, medians, bytes, memory                     written by rank 0 at the end
     RUN/errors/rank_K.txt  the traceback of a rank that failed
     RUN/checkpoints/     see checkpoint.py
+    RUN/.lock            host and number of the process that writes here, see run_lock.py
 
 Nothing here knows how epochs are trained or how they are shown: a `Listener` does the showing.
 """
@@ -14,15 +15,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping
+import platform
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from bnsgcn.config import TrainConfig
-from partition.errors import UserError
+from bnsgcn.record.epoch_lines import EpochLines
+from bnsgcn.record.json_file import read_object, write_object, write_whole
+from bnsgcn.record.run_lock import LOCK_NAME, RunLock
+from partition.errors import UserError, one_line
 
 MAY_CHANGE = frozenset(
     {"epochs", "eval_every", "patience", "checkpoint_every", "telemetry_every"}
@@ -48,29 +52,23 @@ class PartsIdentity(Protocol):
 
 
 class Listener(Protocol):
-    """Follows a run on rank 0, to show it."""
+    """Follows a run on rank 0, to show it. A subclass shows nothing of what it leaves out."""
 
     def on_start(self, facts: dict[str, Any]) -> None:
         """Before the first epoch; `facts` has name, parts, model, epochs, start_epoch and more."""
+        return None
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
         """After every epoch, with what `metrics.jsonl` gets."""
+        return None
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """After the last epoch, with what `summary.json` gets."""
+        return None
 
 
-class Silent:
+class Silent(Listener):
     """A listener that shows nothing."""
-
-    def on_start(self, facts: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def on_epoch(self, metrics: dict[str, float]) -> None:
-        """Nothing."""
-
-    def on_end(self, summary: dict[str, Any]) -> None:
-        """Nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,8 +85,19 @@ class RunFacts:
 
 
 def launch_id() -> str:
-    """The torchrun that started this process, the same for its restarts; empty elsewhere."""
-    return os.environ.get("TORCHELASTIC_RUN_ID", "")
+    """The torchrun process that started this one, the same for its restarts; empty where none did.
+
+    torchrun's own id is "none" for every launch that was not given another.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ""
+    agent = os.getppid()
+    try:
+        began = Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:  # not Linux
+        asked = ["ps", "-o", "lstart=", "-p", str(agent)]
+        began = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{platform.node()} {agent} {began}"
 
 
 class RunFolder:
@@ -96,13 +105,19 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._config = self.path / "config.json"
+        self._lock = RunLock(self.path)
+        self._metrics = EpochLines(self.path / "metrics.jsonl")
 
     def create(self, config: TrainConfig, manifest: PartsIdentity, parts_dir: str | os.PathLike[str]) -> None:
         """Make the folder on rank 0, or, with `config.resume`, take up the run that is there.
 
+        Until `release`, or the end of this process, no other process gets that far.
+
         Raises:
-            ValueError: A run or something else is there already and is not to be resumed, or it is a run
-                of another graph, another partitioning or other options.
+            UserError: A run or something else is there already and is not to be resumed, it is a run of
+                another graph, another partitioning or other options, another process writes here, or the
+                folder cannot be written.
         """
         self.check(config, manifest)
         facts = {
@@ -113,20 +128,48 @@ class RunFolder:
             "digest": manifest.digest,
             "launch": launch_id(),
         }
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "config.json", facts)
+            self.claim()
+            self._check_content(config, manifest)  # again, now that nobody else can change it
+            write_object(self._config, facts)
+        except UserError:
+            self.release()
+            raise
         except OSError as error:
+            self._withdraw(is_new)
             raise UserError(
                 f"--run-dir {self.path} cannot be written ({error.strerror}); name another folder"
             ) from error
 
+    def _withdraw(self, is_new: bool) -> None:
+        """Leave nothing behind in a folder that could not be written."""
+        self.release()
+        with contextlib.suppress(OSError):
+            if is_new:
+                (self.path / LOCK_NAME).unlink(missing_ok=True)
+                self.path.rmdir()
+
+    def claim(self) -> None:
+        """Let no other process write here until `release`, or the end of this process; see `RunLock`."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let others write here."""
+        self._lock.release()
+
     def check(self, config: TrainConfig, manifest: PartsIdentity) -> None:
         """Raise the errors of `create` without writing anything."""
-        if not (self.path / "config.json").exists():
+        self._check_content(config, manifest)
+        self._lock.check()
+
+    def _check_content(self, config: TrainConfig, manifest: PartsIdentity) -> None:
+        if not self._config.exists():
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"--run-dir {self.path} is a file; name a folder")
-            if self.path.is_dir() and any(self.path.iterdir()):
+            ours = {LOCK_NAME, f"{self._config.name}.partial"}  # of a run that was killed at once
+            if self.path.is_dir() and any(entry.name not in ours for entry in self.path.iterdir()):
                 raise UserError(f"--run-dir {self.path} is not empty and holds no run; name a new folder")
             return
         if not config.resume:
@@ -155,11 +198,10 @@ class RunFolder:
         """What the run was asked for.
 
         Raises:
-            ValueError: This is no run folder, or its config.json is broken.
+            UserError: This is no run folder, or its config.json is broken.
         """
-        path = self.path / "config.json"
         try:
-            values = json.loads(path.read_text())
+            values = read_object(self._config)
             return RunFacts(
                 config=TrainConfig.from_json(values["config"]),
                 parts_dir=Path(values["parts_dir"]),
@@ -172,86 +214,60 @@ class RunFolder:
             raise UserError(
                 f"{self.path} is no run folder: it has no config.json; see bnsgcn train"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path} cannot be read ({error}); train again into a new folder") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            fault = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+            raise UserError(
+                f"{self._config} cannot be read ({fault}); train again into a new folder"
+            ) from None
+
+    def is_of_this_launch(self) -> bool:
+        """Whether the torchrun that started this process has started the run here before."""
+        launch = launch_id()
+        return bool(launch) and self._config.exists() and self.open().launch == launch
 
     def log_epoch(self, metrics: Mapping[str, float | int | None]) -> None:
         """Append what all ranks together measured in one epoch."""
-        self._append("metrics.jsonl", metrics)
+        self._metrics.append(metrics)
 
     def log_rank(self, rank: int, metrics: Mapping[str, float | int | None]) -> None:
         """Append what one rank measured in one epoch."""
-        self._append(f"rank_{rank}.jsonl", metrics)
+        self._of_rank(rank).append(metrics)
 
-    def _append(self, name: str, metrics: Mapping[str, Any]) -> None:
-        with (self.path / name).open("a") as file:
-            file.write(json.dumps(_finite(dict(metrics))) + "\n")
+    def sync(self, rank: int) -> None:
+        """Make the lines that `rank` wrote survive a power failure."""
+        for lines in self._written_by(rank):
+            lines.sync()
 
     def rewind(self, epoch: int, rank: int) -> None:
-        """Forget the lines of `epoch` and later ones before a resumed run writes them again.
+        """Forget what `rank` wrote of `epoch` and later ones, before a resumed run writes it again."""
+        for lines in self._written_by(rank):
+            lines.rewind(epoch)
 
-        Rank 0 rewinds metrics.jsonl too.
-        """
-        for name in [f"rank_{rank}.jsonl", *(["metrics.jsonl"] if rank == 0 else [])]:
-            path = self.path / name
-            if path.exists():
-                kept = [line for line in read_lines(path) if line["epoch"] < epoch]
-                _write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    def _of_rank(self, rank: int) -> EpochLines:
+        return EpochLines(self.path / f"rank_{rank}.jsonl")
+
+    def _written_by(self, rank: int) -> list[EpochLines]:
+        return [self._of_rank(rank), *([self._metrics] if rank == 0 else [])]
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; empty before the first epoch."""
-        path = self.path / "metrics.jsonl"
-        return list(read_lines(path)) if path.exists() else []
+        return self._metrics.read()
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, whole or not at all."""
-        write_json(self.path / "summary.json", summary)
+        write_object(self.path / "summary.json", summary)
 
     def summary(self) -> dict[str, Any] | None:
         """What `write_summary` wrote; None where there is nothing, or nothing that can be read."""
-        try:
-            found = json.loads((self.path / "summary.json").read_text())
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        with contextlib.suppress(OSError, UserError):
+            return read_object(self.path / "summary.json")
+        return None
 
     def log_error(self, rank: int, text: str) -> Path | None:
         """Keep the traceback of a rank that failed, in a folder that holds a run; where it is."""
-        if not (self.path / "config.json").exists():
+        if not self._config.exists():
             return None
         path = self.path / "errors" / f"rank_{rank}.txt"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        write_whole(path, text.encode(errors="backslashreplace"))
         return path
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl file; a last line that a killed run left half written is dropped."""
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON, whole or not at all; numbers that are not finite become null."""
-    _write_text(path, json.dumps(_finite(dict(values)), indent=1) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _finite(value: Any) -> Any:
-    """The same value with null for infinities and NaN, which JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return value

@@ -1,45 +1,55 @@
-"""Checkpoints that are whole or not there: write, fsync, verify, rename, and only then drop an old one.
+"""Checkpoints that are whole or not there: write, fsync, verify, seal, rename, and only then drop an old one.
 
     RUN/checkpoints/epoch_000040/shared.pt       weights, optimiser, counters: the same on every rank
     RUN/checkpoints/epoch_000040/rank_00001.pt   what only rank 1 has (its lanes, averages)
-    RUN/checkpoints/epoch_000040/checkpoint.json epoch, workers, identity, SHA-256 of each file
-    RUN/checkpoints/best.json                    which of them had the best validation score
+    RUN/checkpoints/epoch_000040/checkpoint.json the seal: epoch, workers, identity, which checkpoint is best
+                                                 so far, SHA-256 of each file
 
-The two newest and the best are kept. A newer one that was damaged on disk is passed over, aloud. Files are
-read with `weights_only=True`: nothing from disk is ever unpickled into code.
+Every rank hashes the file that it writes and reads, rank 0 the shared one too, and tells the others. The two
+newest are kept, and what they call the best. A newer one that was damaged on disk is passed over, aloud.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-import torch
-
-from bnsgcn.record.run_folder import write_json
-from partition.errors import UserError
+from bnsgcn.dist import World
+from bnsgcn.train.seal import (
+    SEAL_NAME,
+    Best,
+    Seal,
+    best_folder,
+    epoch_of,
+    folder_name,
+    folder_of,
+    sealed_folders,
+    set_aside,
+    unfinished,
+)
+from bnsgcn.train.state_file import State, read_state, sha256_of, sync_folder, write_state
+from partition.errors import UserError, one_line
 
 KEPT = 2
-CHUNK_BYTES = 1 << 22
+SHARED_NAME = "shared.pt"
+
+Said = TypeVar("Said")
 
 
 class Checkpoints:
-    """The checkpoints of one run, as one rank sees them. All ranks call `save` together."""
+    """The checkpoints of one run, as one rank sees them. All methods are collective."""
 
     def __init__(
         self,
         run_dir: str | os.PathLike[str],
-        world_rank: int,
-        world_size: int,
-        barrier: Callable[[], None],
+        world: World,
         *,
         identity: Mapping[str, str | int] | None = None,
         say: Callable[[str], None] | None = None,
@@ -49,206 +59,221 @@ class Checkpoints:
         Args:
             identity: What must agree between the run that saves and the run that loads, such as the digest
                 of the parts and the shape of the model; see `load`.
-            say: Receives one line when a damaged checkpoint is passed over; standard error of rank 0 if None.
+            say: Receives what the user should know; standard error of rank 0 if None.
         """
         self.folder = Path(run_dir) / "checkpoints"
-        self._rank = world_rank
-        self._size = world_size
-        self._barrier = barrier
+        self._world = world
         self._identity = dict(identity or {})
         self._say = say or self._to_stderr
-        self._passed_over: set[Path] = set()
+        self._damaged: set[Path] = set()
 
-    def save(self, epoch: int, shared: dict[str, Any], own: dict[str, Any], *, best: bool = False) -> Path:
+    # ---- writing ----
+
+    def save(self, epoch: int, shared: State, own: State, *, best: Best | None = None) -> Path:
         """Write the state after `epoch` epochs; returns when every rank's share is safe on disk.
 
         Args:
-            shared: Tensors and plain values, equal on all ranks; rank 0 writes them.
-            own: Tensors and plain values of this rank.
-            best: This is the best one so far.
+            shared: Equal on all ranks; rank 0 writes it.
+            own: Of this rank.
+            best: The best checkpoint so far, perhaps this one.
 
         Raises:
-            OSError: It could not be written or reads back differently; older checkpoints are untouched.
+            OSError: A rank could not write its share, or it reads back differently. Older checkpoints are
+                untouched and nothing of this one is left.
         """
-        target = self.folder / f"epoch_{epoch:06d}"
-        partial = target.with_name(target.name + ".partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        files = {f"rank_{self._rank:05d}.pt": own} | ({"shared.pt": shared} if self._rank == 0 else {})
-        for name, state in files.items():
-            try:
-                _write_verified(partial / name, state)
-            except OSError as error:
-                (partial / name).unlink(missing_ok=True)
-                raise OSError(
-                    error.errno or errno.EIO,
-                    f"checkpoint {target.name} cannot be written ({error.strerror or error}); "
-                    f"the ones before are whole: make room, then go on with --resume",
-                ) from error
-        self._barrier()
-        if self._rank == 0:
-            self._complete(epoch, partial, target, best)
-        self._barrier()
+        target = self.folder / folder_name(epoch)
+        states = {SHARED_NAME: shared} if self._world.rank == 0 else {}
+        states[_own_name(self._world.rank)] = own
+        try:
+            digests = self._together(lambda: _write_all(unfinished(target), states))
+            files = {name: digest for share in digests for name, digest in share.items()}
+            seal = Seal(
+                epoch=epoch, workers=self._world.size, identity=self._identity, best=best, files=files
+            )
+            self._of_rank_0(lambda: self._complete(seal, target))
+        except (OSError, UserError) as error:
+            self._of_rank_0(lambda: shutil.rmtree(unfinished(target), ignore_errors=True))
+            if isinstance(error, UserError):
+                raise
+            raise OSError(
+                error.errno,
+                f"checkpoint {target.name} cannot be written ({error.strerror}); "
+                f"the ones before are whole: make room, then go on with --resume",
+            ) from error
         return target
 
-    def _complete(self, epoch: int, partial: Path, target: Path, best: bool) -> None:
-        """Seal a checkpoint that all ranks have written, then drop the oldest. Rank 0 only."""
+    def _complete(self, seal: Seal, target: Path) -> None:
+        """Seal what all ranks have written and put it in its place; then drop what is not needed any more."""
+        partial = unfinished(target)
         for path in partial.iterdir():
-            if path.suffix == ".pt" and path.name not in self._names():
+            if path.name not in seal.files:
                 path.unlink()
-        digests = {name: _sha256(partial / name) for name in self._names()}
-        seal = {"epoch": epoch, "workers": self._size, "identity": self._identity, "files": digests}
-        write_json(partial / "checkpoint.json", seal)
-        _sync_folder(partial)
+        for name in seal.files:
+            if not (partial / name).exists():
+                raise UserError(
+                    f"rank 0 does not see {partial / name}; put --run-dir where all machines see it"
+                )
+        seal.write(partial)
+        sync_folder(partial)
         if target.exists():  # a resumed run comes here again
-            shutil.rmtree(target)
+            shutil.rmtree(set_aside(target), ignore_errors=True)
+            target.rename(set_aside(target))
         partial.rename(target)
-        _sync_folder(self.folder)
-        if best:
-            write_json(self.folder / "best.json", {"checkpoint": target.name})
-        keep = {path.name for path in self._all()[-KEPT:]} | {target.name, self._best_name()}
+        sync_folder(self.folder)
+        self._damaged.discard(target)
+        needed = self._needed(target)
         for path in self.folder.iterdir():
-            if path.is_dir() and path.name not in keep:
-                shutil.rmtree(path)
+            if epoch_of(path) is not None and path not in needed:
+                shutil.rmtree(path, ignore_errors=True)  # somebody may be reading there; then the next time
 
-    def latest(self) -> Path | None:
-        """The newest checkpoint that is whole, None when there is none; says which ones it passed over."""
-        for path in reversed(self._all()):
-            fault = self._fault(path)
-            if fault is None:
-                return path
-            if path not in self._passed_over:
-                self._passed_over.add(path)
-                self._say(f"checkpoint {path.name} is damaged ({fault}); going back to the one before")
-        return None
+    def _needed(self, newest: Path) -> set[Path]:
+        """The newest, the one before, and their best; of what a run that went back left, nothing."""
+        folders = sealed_folders(self.folder)
+        known = [path for path in folders[folders.index(newest) :] if path not in self._damaged]
+        by_epoch = {epoch_of(path): path for path in reversed(known)}
+        needed = set(list(by_epoch.values())[-KEPT:])
+        for folder in list(needed):
+            with contextlib.suppress(OSError, UserError):
+                best = Seal.read(folder).best
+                needed |= {folder_of(self.folder, best.epoch)} if best else set()
+        return needed
 
-    def load(self, which: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    # ---- reading ----
+
+    def found(self) -> bool:
+        """Whether the run has left any checkpoint, whole or not; says so where it has not."""
+        found = self._of_rank_0(lambda: bool(sealed_folders(self.folder)))
+        if not found:
+            self._say(f"{self.folder} has no checkpoint yet; training starts at epoch 0")
+        return bool(found)
+
+    def load(self, which: str | os.PathLike[str]) -> tuple[State, State]:
         """The shared state and this rank's own: of "latest", of "best" or of the checkpoint at a path.
 
         Raises:
-            ValueError: There is none, it is damaged, or it is of another number of workers, another
-                graph or another model.
+            UserError: There is none, it is damaged, or it is of another number of workers, another graph or
+                another model.
         """
-        path = self._find(which)
-        seal = _read_seal(path)
-        if seal["workers"] != self._size:
-            raise UserError(
-                f"checkpoint {path} was written by {seal['workers']} workers, this run has {self._size}; "
-                f"start {seal['workers']} workers"
+        faults: dict[str, str] = {}
+        while (path := self._of_rank_0(lambda: self._next(os.fspath(which), faults))) is not None:
+            found = self._read(Path(path))
+            if not isinstance(found, str):
+                for passed_over, fault in faults.items():
+                    name = Path(passed_over).name
+                    self._say(f"checkpoint {name} is damaged ({fault}); going back to the one before")
+                self._damaged = set(map(Path, faults))
+                return found
+            faults[path] = found
+        raise self._nothing_whole(os.fspath(which), faults)
+
+    def _next(self, which: str, tried: Mapping[str, str]) -> str | None:
+        """The next checkpoint to try; what is best is asked again, as a run may still be going on."""
+        if which == "latest":
+            candidates = sealed_folders(self.folder)
+        elif which == "best":
+            candidates = [best] if (best := best_folder(self.folder)) else []
+        else:
+            candidates = [Path(which)]
+        return next((str(path) for path in candidates if str(path) not in tried), None)
+
+    def _nothing_whole(self, which: str, faults: Mapping[str, str]) -> UserError:
+        if not faults:
+            missing = "best checkpoint; train first, with validation nodes"
+            return UserError(
+                f"{self.folder} has no {missing if which == 'best' else 'whole checkpoint; train first'}"
             )
-        for key in self._identity:
-            mine, theirs = self._identity[key], seal["identity"].get(key)
+        path, fault = next(iter(faults.items()))
+        if which != "latest":
+            return UserError(f"checkpoint {path} is damaged ({fault}); train again or go on with --resume")
+        return UserError(
+            f"all checkpoints of the run are damaged, {len(faults)} of {len(faults)} (the newest, {path}: "
+            f"{fault}); name a new --run-dir, or remove {self.folder} to start again at epoch 0"
+        )
+
+    def _read(self, path: Path) -> tuple[State, State] | str:
+        """What a checkpoint holds, or what some rank finds wrong with it."""
+        files: list[BinaryIO] = []
+        try:
+            fault = next(filter(None, self._together(lambda: self._fault(path, files))), None)
+            if fault is not None:
+                return fault
+            shared, own = map(read_state, files)
+            return shared, own
+        finally:
+            for file in files:
+                file.close()
+
+    def _fault(self, path: Path, files: list[BinaryIO]) -> str | None:
+        """What is wrong with this rank's share; adds its files, open, so that what is verified is read."""
+        try:
+            seal = Seal.read(path)
+        except OSError as error:
+            return f"{SEAL_NAME}: {error.strerror}"
+        except UserError as error:
+            return one_line(error)
+        self._check(path, seal)
+        try:
+            for name in (SHARED_NAME, _own_name(self._world.rank)):
+                files.append((path / name).open("rb"))
+                vouched_for_by_rank_0 = name == SHARED_NAME and self._world.rank != 0
+                if not vouched_for_by_rank_0 and sha256_of(files[-1]) != seal.files[name]:
+                    return f"{name} has changed on disk"
+        except OSError as error:
+            return f"{Path(str(error.filename)).name}: {error.strerror}"
+        return None
+
+    def _check(self, path: Path, seal: Seal) -> None:
+        """Raise the UserError of a checkpoint that is whole and does not belong here."""
+        if seal.workers != self._world.size:
+            raise UserError(
+                f"checkpoint {path} was written by {seal.workers} workers, this run has {self._world.size}; "
+                f"start {seal.workers} workers"
+            )
+        for key, mine in self._identity.items():
+            theirs = seal.identity.get(key)
             if mine != theirs:
                 raise UserError(
                     f"checkpoint {path} has {key} {theirs}, this run has {mine}; "
                     f"resume with the options that it was started with, or name a new --run-dir"
                 )
-        shared, own = (_read(path / name) for name in ("shared.pt", f"rank_{self._rank:05d}.pt"))
-        return shared, own
 
-    def _find(self, which: str | os.PathLike[str]) -> Path:
-        if which == "latest":
-            latest = self.latest()
-            if latest is None:
-                raise UserError(f"{self.folder} has no whole checkpoint; train first")
-            return latest
-        name = self._best_name() if which == "best" else os.fspath(which)
-        if not name:
-            raise UserError(f"{self.folder} has no best checkpoint; train first, with validation nodes")
-        path = self.folder / name if which == "best" else Path(which)
-        fault = self._fault(path)
-        if fault is not None:
-            raise UserError(f"checkpoint {path} is damaged ({fault}); train again or go on with --resume")
-        return path
+    # ---- agreement ----
 
-    def _names(self) -> list[str]:
-        return ["shared.pt", *(f"rank_{rank:05d}.pt" for rank in range(self._size))]
+    def _of_rank_0(self, step: Callable[[], Said]) -> Said | None:
+        """What a step of rank 0 gives, on all ranks."""
+        return self._together(lambda: step() if self._world.rank == 0 else None)[0]
 
-    def _all(self) -> list[Path]:
-        """Folders of sealed checkpoints, oldest first."""
-        return sorted(path for path in self.folder.glob("epoch_*") if path.suffix != ".partial")
-
-    def _best_name(self) -> str:
+    def _together(self, step: Callable[[], Said]) -> list[Said]:
+        """What a step gives on every rank (ready for JSON); where one fails, all raise its error."""
+        cause: Exception | None = None
+        said: dict[str, Any] = {}
         try:
-            return str(json.loads((self.folder / "best.json").read_text())["checkpoint"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-
-    def _fault(self, path: Path) -> str | None:
-        """What is wrong with a checkpoint on disk. All files count, so that all ranks decide alike."""
-        try:
-            for name, digest in _read_seal(path)["files"].items():
-                if _sha256(path / name) != digest:
-                    return f"{name} has changed on disk"
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
+            said["given"] = step()
+        except UserError as error:
+            cause, said["mistake"] = error, str(error)
+        except OSError as error:
+            cause, said["failure"] = error, (error.errno or errno.EIO, error.strerror or one_line(error))
+        answers = [json.loads(text) for text in self._world.all_gather_text(json.dumps(said))]
+        if not all("given" in answer for answer in answers):
+            with contextlib.suppress(RuntimeError):  # a rank that knows enough may have left
+                self._world.barrier()
+        for answer in answers:
+            if "mistake" in answer:
+                raise UserError(answer["mistake"]) from cause
+            if "failure" in answer:
+                raise OSError(*answer["failure"]) from cause
+        return [answer["given"] for answer in answers]
 
     def _to_stderr(self, line: str) -> None:
-        if self._rank == 0:
+        if self._world.rank == 0:
             print(f"bnsgcn: {line}", file=sys.stderr, flush=True)
 
 
-class _HashingFile:
-    """Passes bytes on to a file and remembers their SHA-256; torch.save writes front to back."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-
-    def write(self, chunk: bytes) -> int:
-        self.sha256.update(chunk)
-        return self._file.write(chunk)
-
-    def flush(self) -> None:
-        self._file.flush()
+def _own_name(rank: int) -> str:
+    return f"rank_{rank:05d}.pt"
 
 
-def _write_verified(path: Path, state: dict[str, Any]) -> None:
-    try:
-        with path.open("wb") as file:
-            hashing = _HashingFile(file)
-            torch.save(state, hashing)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-    except RuntimeError as error:  # torch.save hides a failed write behind its own error
-        cause = error.__context__ or error.__cause__
-        if isinstance(cause, OSError):
-            raise cause from None
-        raise OSError(f"{path} could not be written: {str(error).splitlines()[0]}") from error
-    if _sha256(path) != hashing.sha256.hexdigest():
-        raise OSError(f"{path} reads back differently from what was written; check the disk")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-def _read_seal(path: Path) -> dict[str, Any]:
-    try:
-        seal: dict[str, Any] = json.loads((path / "checkpoint.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} has no checkpoint.json") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise UserError("checkpoint.json is not readable") from None
-    if not {"epoch", "workers", "identity", "files"} <= seal.keys():
-        raise UserError("checkpoint.json is incomplete")
-    return seal
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename durable where the system can."""
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+def _write_all(folder: Path, states: Mapping[str, State]) -> dict[str, str]:
+    """Write the files of one rank; their digests."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: write_state(folder / name, state) for name, state in states.items()}

@@ -42,8 +42,3 @@ class FlatGradients:
         self._flat[-1] = loss.detach()
         world.all_reduce(self._flat)
         return self._flat[-1].clone()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of one reduction."""
-        return self._flat.numel() * self._flat.element_size()

@@ -13,6 +13,7 @@ from bnsgcn.exchange.lane import Lane
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.optimizer import Optimizer
 from bnsgcn.train.progress import Progress
+from bnsgcn.train.seal import Best
 
 
 class Keeper:
@@ -35,24 +36,27 @@ class Keeper:
         self._progress, self._lanes = progress, lanes
         self._best_weights: dict[str, Tensor] | None = None
 
-    def save(self, *, best: bool = False) -> None:
-        """Write a checkpoint; `best`: the weights are the best so far. Collective."""
-        weights = self._model.state_dict()
+    def save(self) -> None:
+        """Write a checkpoint; without checkpoints, remember the weights if they are the best. Collective."""
+        weights, progress = self._model.state_dict(), self._progress
+        best = (
+            Best(epoch=progress.best_epoch + 1, score=progress.best_val) if progress.best_epoch >= 0 else None
+        )
         if self._checkpoints is None:
-            if best:
+            if best is not None and best.epoch == progress.epoch:
                 self._best_weights = {name: value.clone() for name, value in weights.items()}
             return
         shared = {
             "model": weights,
             "optimizer": self._optimizer.state_dict(),
-            "progress": dataclasses.asdict(self._progress),
+            "progress": dataclasses.asdict(progress),
         }
         own = {"lanes": [lane.state() for lane in self._lanes]}
-        self._checkpoints.save(self._progress.epoch, shared, own, best=best)
+        self._checkpoints.save(progress.epoch, shared, own, best=best)
 
     def holds_any(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        return self._checkpoints is not None and self._checkpoints.latest() is not None
+        """Whether there is a checkpoint to go on from, be it damaged. Collective."""
+        return self._checkpoints is not None and self._checkpoints.found()
 
     def load(self, which: str) -> None:
         """Take over a checkpoint: "latest", "best" or a path. Collective."""

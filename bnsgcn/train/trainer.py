@@ -17,12 +17,15 @@ from torch import Tensor
 from bnsgcn import kernels as kernel_backends
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.nn.hop import Clock
+from bnsgcn.exchange.clock import Clock
+from bnsgcn.nn.convert import convert_batch_norms
 from bnsgcn.record import measurements
 from bnsgcn.record.recorder import Recorder
 from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
+from bnsgcn.train.agreement import agree
+from bnsgcn.train.buffers import check_buffers
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.train.gradients import FlatGradients
@@ -32,7 +35,6 @@ from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
 from bnsgcn.train.progress import Progress
 from bnsgcn.train.scores import MetricName, default_metric
 from bnsgcn.train.target import Target
-from partition.errors import UserError
 from partition.graph import TRAIN
 from partition.store import Part
 
@@ -58,7 +60,8 @@ class Trainer:
         listener: follows the run on rank 0.
 
     Raises:
-        UserError: workers and parts differ in number, or options do not fit the model.
+        UserError: ranks were given different things, workers and parts differ in number, or options do not
+            fit the model.
     """
 
     def __init__(
@@ -74,25 +77,14 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         listener: Listener | None = None,
     ) -> None:
-        if part.manifest.parts != world.size:
-            raise UserError(
-                f"{part.manifest.parts} parts but {world.size} workers; start {part.manifest.parts} workers "
-                f"or partition into {world.size} parts"
-            )
+        convert_batch_norms(model, world)
+        agree(world, config, part.manifest, model)
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
         self.progress = Progress()
         self.metric: MetricName = default_metric(part.manifest.task, part.manifest.source)
-        self._stage = Stage(
-            world=world,
-            kernels=kernel_backends.select(config.kernel, world.device, dtype),
-            clock=Clock(config.seed),
-            spans=Spans(world.device),
-            sent=SentBytes(),
-            dtype=dtype,
-            precision=torch.bfloat16 if config.amp == "bf16" else None,
-        )
+        self._stage = _stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
         self._target = Target(world, part, self.training.logits_rows, self._sets.labelled(TRAIN), dtype)
@@ -124,6 +116,12 @@ class Trainer:
         Args:
             facts: what else the summary is to hold.
         """
+        try:
+            return self._fit(facts or {})
+        finally:
+            self._recorder.close()
+
+    def _fit(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         self._start()
         if self.progress.is_over(self.config):
             ended = self._recorder.end_again(self.progress.epoch)
@@ -137,9 +135,9 @@ class Trainer:
             found = {} if scores is None else {"val_score": scores.val, "test_score": scores.test}
             self._recorder.epoch(measured, found)
             if better or self._checkpoint_is_due(evaluated=scores is not None):
-                self.save(best=better)
+                self.save()
         self.training.drain()
-        summary = self.summary() | dict(facts or {})
+        summary = self.summary() | dict(facts)
         self._recorder.end(summary)
         return summary
 
@@ -178,9 +176,8 @@ class Trainer:
         epoch, stage = self.progress.epoch, self._stage
         self.model.train()
         stage.sent.reset()
-        self.training.begin(epoch)
-        probing = bool(self.config.telemetry_every) and epoch % self.config.telemetry_every == 0
-        self.training.watch(probing)
+        every = self.config.telemetry_every
+        self.training.begin(epoch, watched=bool(every) and epoch % every == 0)
         self._rates.begin(epoch)
         with stage.spans.measure("epoch"):
             self._gradients.zero()
@@ -192,11 +189,10 @@ class Trainer:
                 self._stop_at_non_finite(epoch)
             self._optimizer.step()
         self.progress.epoch += 1
+        if epoch == 0:
+            check_buffers(self.world, self.model)
         measured = measurements.of_rank(epoch, self.progress.loss, stage.spans.collect(), stage.sent)
-        for lane in self.training.lanes[:1]:
-            if lane.probe is not None:
-                measured |= lane.probe.results(self.world)
-        return measured
+        return measured | self.training.telemetry()
 
     def _stop_at_non_finite(self, epoch: int) -> None:
         layers = [*self._sets.convs, *(m for m in self.model.modules() if isinstance(m, torch.nn.Linear))]
@@ -212,12 +208,14 @@ class Trainer:
     def evaluate(self) -> Scores:
         """Exact validation and test score of the weights as they are. Collective."""
         self.training.drain()
+        check_buffers(self.world, self.model)
         return evaluate(self.model, self.evaluation, self.part, self.metric)
 
-    def save(self, *, best: bool = False) -> None:
+    def save(self) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""
         self.training.drain()
-        self._keeper.save(best=best)
+        self._recorder.sync()
+        self._keeper.save()
 
     def load(self, which: str) -> None:
         """Take over a checkpoint: "latest", "best" or a path. Collective."""
@@ -246,3 +244,15 @@ class Trainer:
             "parts": self.world.size,
             "config": self.config.to_json(),
         }
+
+
+def _stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
+    return Stage(
+        world=world,
+        kernels=kernel_backends.select(config.kernel, world.device, dtype),
+        clock=Clock(config.seed),
+        spans=Spans(world.device),
+        sent=SentBytes(),
+        dtype=dtype,
+        precision=torch.bfloat16 if config.amp == "bf16" else None,
+    )

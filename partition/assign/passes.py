@@ -13,18 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from partition.adjacency import Adjacency, Int64Array
-from partition.native import library
+from partition.native import Native, load
 
 SOURCE = Path(__file__).with_name("stream.c")
+LAYOUT = (1,)
 Int32Array = npt.NDArray[np.int32]
 Work = npt.NDArray[np.float64]
 
 INT64, INT32, REAL, ARRAY = ctypes.c_int64, ctypes.c_int32, ctypes.c_double, ctypes.c_void_p
 
 
-def compiled() -> ctypes.CDLL | None:
-    """The library of stream.c, or None where nothing can be compiled."""
-    found = library(SOURCE)
+def compiled() -> Native:
+    """The library of stream.c, or why there is none."""
+    native = load(SOURCE, LAYOUT)
+    found = native.library
     if found is not None:
         found.stream_pass.argtypes = [
             INT64, INT32, ARRAY, ARRAY, INT32, REAL, REAL, REAL, REAL, ARRAY, ARRAY, ARRAY, ARRAY
@@ -32,7 +34,7 @@ def compiled() -> ctypes.CDLL | None:
         found.stream_pass.restype = INT64
         found.cluster_pass.argtypes = [INT64, ARRAY, ARRAY, REAL, REAL, ARRAY, ARRAY, ARRAY, ARRAY]
         found.cluster_pass.restype = INT64
-    return found
+    return native
 
 
 def stream_pass(

@@ -1,6 +1,9 @@
-/* Passes over a graph that may be on disk: one row at a time, in order. stream.py has the same in Python. */
+/* Passes over a graph that may be on disk: one row at a time, in order. passes.py has the same in Python. */
 #include <math.h>
 #include <stdint.h>
+
+/* Its length, the version of the functions below; see passes.py. */
+const int64_t native_layout[] = {1, 1};
 
 /* Give every node the part with the best score; a node that has a part leaves it first.
    load[p] work of the part over the mean part, work of v = (degree + extra) * share.

@@ -115,9 +115,9 @@ def _added(
 
 def _native(arcs: int) -> ctypes.CDLL | None:
     native = compiled()
-    if native is None and arcs > PYTHON_ARCS:
+    if native.library is None and arcs > PYTHON_ARCS:
         raise UserError(
-            f"{arcs:,} arcs are too many for streaming without a C compiler; install one (cc), "
+            f"{arcs:,} arcs are too many for streaming without compiled code: {native.note}; "
             "or use --method metis or random"
         )
-    return native
+    return native.library

@@ -30,7 +30,7 @@ from partition.adjacency import Adjacency
 from partition.errors import UserError
 from partition.labels import TRAIN
 from partition.refine import portable
-from partition.refine.compiled import compiled
+from partition.refine.compiled import compiled, native
 from partition.refine.state import Loads, State
 
 PartOf = npt.NDArray[np.int32]
@@ -86,7 +86,7 @@ def obstacle(nodes: int, arcs: int, parts: int) -> str:
     if nodes * parts * 4 > TABLE_BYTES or nodes > np.iinfo(np.int32).max:
         return f"its table of {nodes:,} x {parts} counts would exceed {TABLE_BYTES >> 30} GiB"
     if arcs > PYTHON_ARCS and compiled() is None:
-        return f"there is no C compiler, and {arcs:,} arcs are too many without one"
+        return f"{arcs:,} arcs are too many without compiled code: {native().note}"
     return ""
 
 

@@ -6,7 +6,7 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-from partition.native import library
+from partition.native import Native, load
 from partition.refine.state import State
 
 SOURCE = Path(__file__).with_name("sweep.c")
@@ -41,9 +41,14 @@ class CompiledPasses:
         return int(self._loaded.sweep(ctypes.byref(c_state(state)), first))
 
 
+def native() -> Native:
+    """The library of sweep.c, or why there is none."""
+    return load(SOURCE, (1, ctypes.sizeof(CState)))
+
+
 def compiled() -> CompiledPasses | None:
     """The passes of sweep.c, or None where nothing can be compiled."""
-    found = library(SOURCE)
+    found = native().library
     if found is None:
         return None
     found.sweep.argtypes = [ctypes.POINTER(CState), ctypes.c_int64]

@@ -1,4 +1,4 @@
-/* One sweep of the refinement; see __init__.py for the terms, and sweep.py for the same in Python.
+/* One sweep of the refinement; see __init__.py for the terms, and portable.py for the same in Python.
 
    n nodes, k parts; count[v*k + q] = neighbours of v in part q; loads[m*k + p] = load m of part p;
    the last two, numbers `kinds` and `kinds + 1`, are the rows sent and received: they follow from the rest. */
@@ -23,6 +23,9 @@ typedef struct {
     int32_t *change;        /* [parts] scratch: rows sent after minus before */
     int32_t *base;          /* [parts] scratch */
 } State;
+
+/* Its length, the version of the functions below, the size of what they are given; see compiled.py. */
+const int64_t native_layout[] = {2, 1, sizeof(State)};
 
 static double cost(const State *s, int kind, double load) {
     double x = load * s->per_mean[kind];

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bnsgcn.config import TrainConfig
+from partition.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,30 @@ from bnsgcn.config import TrainConfig
         ({"epochs": -1}, "--epochs is -1"),
         ({"eval_every": -1}, "--eval-every is -1"),
         ({"checkpoint_every": -2}, "--checkpoint-every is -2"),
-        ({"timeout_s": 0.0}, r"--timeout-s is 0\.0, must be above 0; try 600"),
+        ({"timeout_s": 0.0}, r"--timeout-s is 0, must be in \[0\.001, 31536000\], a year; try 600"),
+        ({"timeout_s": 1e300}, r"--timeout-s is 1e\+300, must be in"),
+        ({"timeout_s": math.inf}, "--timeout-s is inf, must be finite"),
+        ({"lr": math.inf}, "--lr is inf, must be finite"),
+        ({"lr": 10**400}, "--lr is inf, must be finite"),
+        ({"weight_decay": math.inf}, "--weight-decay is inf, must be finite"),
+        ({"dropout": math.nan}, "--dropout is nan, must be finite"),
+        ({"smooth_decay": math.nan}, "--smooth-decay is nan, must be finite"),
+        ({"seed": -1}, "--seed is -1, must be at least 0"),
+        ({"seed": 2**63}, r"--seed is 9223372036854775808, must be below 2\*\*63 \(9223372036854775808\)"),
+        ({"seed": 10**9000}, r"--seed is a number of 29898 bits, must be below 2\*\*63"),
+        ({"model": "frob"}, "--model has no choice 'frob'; it has gat, gcn, sage"),
+        ({"model": "saga"}, r"--model has no choice 'saga'; did you mean 'sage'\?"),
+        ({"model": None}, "--model has no choice None"),
+        ({"model": ["gcn"]}, r"--model has no choice \['gcn'\]"),
+        ({"gradient_wire_dtype": "in8"}, r"--gradient-wire-dtype has no choice 'in8'; did you mean 'int8'\?"),
+        ({"model": "\x1b[2J"}, r"--model has no choice '\\x1b\[2J'"),
+        ({"layers": True}, "--layers is True, must be a whole number"),
+        ({"layers": 3.0}, r"--layers is 3\.0, must be a whole number"),
+        ({"layers": "3"}, "--layers is '3', must be a whole number"),
+        ({"epochs": None}, "--epochs is None, must be a whole number"),
+        ({"lr": "0.1"}, r"--lr is '0\.1', must be a number"),
+        ({"lr": True}, "--lr is True, must be a number"),
+        ({"resume": 1}, "--resume is 1, must be True or False"),
         ({"sampling_rate": 1.5}, r"--sampling-rate is 1\.5, must be in \[0, 1\]"),
         ({"sampling_rate": float("nan")}, "--sampling-rate is nan"),
         ({"smooth_decay": 1.0}, r"--smooth-decay is 1\.0, must be in \[0, 1\)"),
@@ -50,8 +76,31 @@ def test_a_config_survives_json() -> None:
 
 
 def test_an_unknown_field_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown option 'sampling_rat'"):
+    with pytest.raises(
+        ValueError, match=r"unknown option 'sampling_rat' in .*; did you mean 'sampling_rate'\?"
+    ):
         TrainConfig.from_json({"sampling_rat": 0.5})
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
+@pytest.mark.parametrize("value", [object(), b"1", 1j, (), {}, math.nan, -(10**30), "\n"], ids=repr)
+def test_no_field_takes_what_it_is_not_for(field: dataclasses.Field[Any], value: Any) -> None:
+    with pytest.raises(UserError) as failure:
+        TrainConfig(**{field.name: value})
+    assert f"--{field.name.replace('_', '-')}" in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_numbers_of_other_kinds_become_plain_ones() -> None:
+    config = TrainConfig(layers=np.int64(2), lr=np.float64(0.5), dropout=0)  # type: ignore[arg-type]
+    assert config == TrainConfig(layers=2, lr=0.5, dropout=0.0)
+    assert [type(value) for value in (config.layers, config.lr, config.dropout)] == [int, float, float]
+
+
+@pytest.mark.parametrize("values", [[], None, "sage", 3])
+def test_a_configuration_that_is_no_object_is_refused(values: Any) -> None:
+    with pytest.raises(UserError, match="must be an object of options"):
+        TrainConfig.from_json(values)
 
 
 def test_every_field_is_documented_and_frozen() -> None:

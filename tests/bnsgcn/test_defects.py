@@ -1,4 +1,4 @@
-"""What went wrong in earlier systems (DESIGN section 11) stays right here.
+"""What went wrong in earlier systems stays right here.
 
 singletons reached from the model            test_two_runs_in_one_process_do_not_meet
 a reducer that races autograd                test_law1: weights bitwise equal on all ranks after every step

@@ -63,7 +63,7 @@ def kept_trainer(
     world: World, folder: Path, run_dir: Path, config: TrainConfig, kind: type[Checkpoints] = Checkpoints
 ) -> Trainer:
     part = open_part(folder, world.rank)
-    checkpoints = kind(run_dir, world.rank, world.size, world.barrier)
+    checkpoints = kind(run_dir, world)
     return Trainer(world, part, build_model(part.manifest, config), config, checkpoints=checkpoints)
 
 

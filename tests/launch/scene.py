@@ -10,11 +10,14 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
+from bnsgcn.train.seal import sealed_folders
+from bnsgcn.train.state_file import read_state
 from launch.cli import main
 
 FAULTS = Path(__file__).parent / "faults"
@@ -48,6 +51,17 @@ def write_parts(folder: Path, parts: int = 2, *, seed: int = 0, multi: bool = Fa
     graph = write_graph(folder.with_suffix(".npz"), seed=seed, multi=multi)
     partition_graph(f"npz:{graph}", parts=parts, out=folder)
     return folder
+
+
+def newest_checkpoint(run_dir: Path) -> Path:
+    """The folder that was sealed last."""
+    return sealed_folders(run_dir / "checkpoints")[0]
+
+
+def shared_state(run_dir: Path) -> dict[str, Any]:
+    """What all ranks have in common in the newest checkpoint."""
+    with (newest_checkpoint(run_dir) / "shared.pt").open("rb") as file:
+        return read_state(file)
 
 
 @dataclasses.dataclass(frozen=True)

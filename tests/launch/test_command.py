@@ -10,6 +10,7 @@ import pytest
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.record.run_folder import RunFolder
+from launch import doctor
 from tests.launch.scene import NODES, Command, write_graph, write_parts
 
 SMALL = ("--layers", "2", "--hidden", "16", "--epochs", "30", "--dropout", "0.1")
@@ -125,6 +126,15 @@ def test_doctor(command: Command) -> None:
     assert command("--version").out.startswith("bnsgcn 0.")
 
 
+def test_doctor_without_a_package(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-one", "dgl-2"))
+    monkeypatch.setattr(doctor, "OPTIONAL", ("dgl-2",))
+    ended = command("doctor")
+    assert (ended.status, ended.err) == (1, "")
+    assert "dgl-2            not installed (optional)" in ended.out
+    assert ended.out.endswith("no-such-one missing: pip install no-such-one\n")
+
+
 def test_plan(command: Command, two_parts: Path) -> None:
     ended = command("plan", two_parts, "--json")
     assert (ended.status, ended.err) == (0, ""), ended
@@ -143,3 +153,12 @@ def test_plan(command: Command, two_parts: Path) -> None:
 def test_inspect_draws(command: Command, two_parts: Path, tmp_path: Path) -> None:
     assert command("inspect", two_parts, "--plot", tmp_path / "quality.png").status == 0
     assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_threads_beyond_the_machine_are_one_line_before_anything_is_done(
+    command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    for call in (["train", "synthetic", "--run-dir", tmp_path / "run"], ["plan", two_parts]):
+        mistake = command(*call, "--threads", "100000").mistake()
+        assert mistake.startswith("--threads is 100000, this machine has "), mistake
+    assert not (tmp_path / "run").exists()

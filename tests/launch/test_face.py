@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
+from bnsgcn.train.seal import Best, Seal
 from launch import face as faces
-from launch.face import LiveFace, PlainFace, face
+from launch.face import COLUMNS, LiveFace, PlainFace, face, headline, last_block, table_within
 
 FACTS = {
     "name": "ring",
@@ -53,6 +54,13 @@ def metrics(epoch: int) -> dict[str, float]:
     return line | {"val_score": 0.5 + epoch / 1000} if (epoch + 1) % 10 == 0 else line
 
 
+class Terminal(io.StringIO):
+    """Takes what is shown on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def run(shown: Any) -> None:
     shown.on_start(FACTS)
     for epoch in range(40):
@@ -63,7 +71,9 @@ def run(shown: Any) -> None:
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.json").write_text(json.dumps({"checkpoint": "epoch_000030"}))
+    newest = tmp_path / "checkpoints" / "epoch_000040"
+    newest.mkdir()
+    Seal(epoch=40, workers=2, identity={}, best=Best(epoch=30, score=0.75), files={}).write(newest)
     return tmp_path
 
 
@@ -99,7 +109,7 @@ def test_plain_lines_where_there_is_no_terminal(run_dir: Path) -> None:
 
 def test_a_live_table_on_a_terminal(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces, "REFRESH_S", 0.0)
-    out = io.StringIO()
+    out = Terminal()
     live = face(run_dir, Console(file=out, highlight=False, force_terminal=True, width=100, height=30))
     assert isinstance(live, LiveFace)
     live.on_start(FACTS)
@@ -130,6 +140,101 @@ def test_the_estimate_counts_from_where_a_resumed_run_began(
     assert live._time_to_go(25) == "ETA 0:30"  # 5 epochs took 10 s, 15 are left
 
 
+@pytest.mark.parametrize(
+    ("width", "missing"),
+    [
+        (30, {"took", "halo wait", "sent", "compute", "reduce"}),
+        (60, {"compute", "reduce"}),
+        (70, {"reduce"}),
+        (80, set()),
+        (100, set()),
+        (200, set()),
+    ],
+)
+@pytest.mark.parametrize("sent", [881_800.0, 999_960.0, 1.2e15])
+def test_columns_are_whole_or_left_out(width: int, missing: set[str], sent: float) -> None:
+    shown = table_within(width, [metrics(9) | {"comm/sent_bytes": sent}])
+    assert [cell.strip() for cell in shown[0]] == [
+        column.name for column in COLUMNS if column.name not in missing
+    ]
+    assert len({len(" ".join(row)) for row in shown}) == 1
+    assert len(" ".join(shown[0])) <= width
+    if "sent" not in missing:
+        assert shown[1][-1].strip() == faces.size(sent)
+
+
+def lines_of(shown: str) -> list[str]:
+    return [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r") for line in shown.split("\n")]
+
+
+def test_a_terminal_that_is_resized_gets_its_columns_back(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "REFRESH_S", 0.0)
+    out = Terminal()
+    console = Console(file=out, highlight=False, force_terminal=True, width=80, height=30)
+    live = face(run_dir, console)
+    live.on_start(FACTS)
+    seen = {}
+    for epoch, width in enumerate((80, 60, 70, 200, 60, 80)):
+        console.size = ConsoleDimensions(width, 30)
+        out.truncate(out.seek(0))
+        live.on_epoch(metrics(epoch) | {"comm/sent_bytes": 881_800.0})
+        lines = lines_of(out.getvalue())
+        assert max(len(line) for line in lines) <= width
+        heads, cells = (line.split() for line in lines[1:3])
+        assert cells[-2:] == ["881.8", "kB"], "units never vanish"
+        seen[epoch] = len(heads)
+        assert f"{epoch + 1}/40" in lines[3]
+    assert seen == {0: 10, 1: 8, 2: 9, 3: 10, 4: 8, 5: 10}
+    live.on_end(SUMMARY)
+
+
+def test_a_low_terminal_keeps_the_newest_rows_and_the_bar(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "REFRESH_S", 0.0)
+    out = Terminal()
+    live = face(run_dir, Console(file=out, force_terminal=True, width=80, height=7))
+    live.on_start(FACTS)
+    for epoch in range(39):
+        out.truncate(out.seek(0))
+        live.on_epoch(metrics(epoch) | {"val_score": 0.5})
+    lines = lines_of(out.getvalue())
+    assert [line.split()[0] for line in lines[2:5]] == ["37", "38", "39"]
+    assert "39/40" in lines[5]
+
+
+@pytest.mark.parametrize(
+    ("file", "environment"),
+    [(io.StringIO, {"FORCE_COLOR": "1"}), (Terminal, {"TERM": "dumb"}), (io.StringIO, {})],
+    ids=["a log that wants colours", "a dumb terminal", "a file"],
+)
+def test_a_log_has_plain_lines(
+    file: type[io.StringIO], environment: dict[str, str], run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out = file()
+    run(face(run_dir, Console(file=out, highlight=False, markup=False, soft_wrap=True)))
+    assert "\x1b" not in out.getvalue()
+    assert len(out.getvalue().splitlines()) > 10
+
+
+def test_no_colour_where_none_is_wanted(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    run(face(run_dir, Console(file=out, force_terminal=True, width=80, height=30)))
+    assert not re.search(r"\x1b\[(?:\d+;)*(?:3\d|38;|9\d)", out.getvalue())
+
+
+def test_names_from_outside_move_no_cursor(tmp_path: Path) -> None:
+    nasty = "\x1b[2J\u009b\udcff\u202e\n"
+    shown = headline(FACTS | {"name": nasty}) + last_block(SUMMARY, tmp_path / nasty).replace("\n", "")
+    assert shown.isprintable()
+    assert "\\x1b[2J" in shown
+
+
 def test_units() -> None:
     assert [faces.size(value) for value in (0, 999, 1_500, 2.5e6, 3e9, None)] == [
         "0 B", "999 B", "1.5 kB", "2.5 MB", "3.00 GB", "-"
@@ -144,5 +249,7 @@ def test_units() -> None:
     assert [faces.short(value) for value in (999, 9_999, 58_000, 5_800_000, 3.2e9)] == [
         "999", "9,999", "58.0 k", "5.8 M", "3.2 G"
     ]  # fmt: skip
-    assert faces.number(math.nan) == "-"
+    assert faces.duration(123_456.7) == "123457 s"
+    assert faces.size(1.2e15) == "1200000.00 GB"
+    assert [faces.number(value) for value in (math.nan, 0.5, 1e30)] == ["-", "0.5000", "1.00e+30"]
     assert faces.best_checkpoint(Path("nowhere")) is None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
+import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import PeerLost
-from launch.local import WorkerFailure, _explained
-from launch.outcome import Outcome, outcome_of, read_outcomes
+from launch.outcome import LESS_MEMORY, Kind, Outcome, WorkerFailure, outcome_of, read_outcomes
 from partition.errors import UserError
 
 
@@ -28,6 +29,11 @@ from partition.errors import UserError
         (KeyError("x"), "failure", "KeyError: 'x'"),
         (OSError(28, "checkpoint epoch_000020 cannot be written"), "failure", "[Errno 28] checkpoint"),
         (WorkerFailure("rank 1 went"), "failure", "rank 1 went"),
+        (
+            MemoryError("Unable to allocate 3 TiB"),
+            "failure",
+            "not enough memory: Unable to allocate 3 TiB; part",
+        ),
     ],
 )
 def test_what_an_exception_means(error: Exception, kind: str, message: str) -> None:
@@ -35,6 +41,15 @@ def test_what_an_exception_means(error: Exception, kind: str, message: str) -> N
     assert outcome.kind == kind
     assert outcome.message.startswith(message)
     assert type(error).__name__ in outcome.trace
+
+
+@pytest.mark.parametrize("task", ["train", "predict"])
+def test_torchs_lack_of_memory_is_known_and_the_way_out_fits_the_task(task: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    said = outcome_of(caught.value, 0, task=task).message
+    assert said.startswith("not enough memory: ")
+    assert said.endswith(f"; {LESS_MEMORY[task]}")
 
 
 def test_a_bad_option_is_a_mistake_wherever_it_is_found() -> None:
@@ -51,27 +66,25 @@ def test_causes_come_before_consequences_and_then_by_time(tmp_path: Path) -> Non
     assert [outcome.rank for outcome in read_outcomes(tmp_path)] == [3, 1, 0, 2]
 
 
-def test_the_explanation_names_the_rank_that_failed_first(tmp_path: Path) -> None:
-    lost = Outcome(rank=0, kind="lost", message="RuntimeError: peer", trace="T0")
-    broken = Outcome(rank=1, kind="failure", message="KeyError: 'x'", trace="T1")
-    assert str(_explained({0: 1, 1: 1}, [broken, lost], None)) == "rank 1 failed: KeyError: 'x'\nT1"
-    assert "rank 2 of the workers was killed by SIGKILL" in str(
-        _explained({0: -15, 1: 1, 2: -9}, [lost], None)
+def test_the_traceback_of_all_but_mistakes_is_kept_in_the_run_folder(tmp_path: Path) -> None:
+    assert outcome_of(KeyError("x"), 1, tmp_path).kept == "", "this is no run folder"
+    (tmp_path / "config.json").write_text("{}")
+    assert outcome_of(UserError("2 parts but 3 workers"), 0, tmp_path).kept == ""
+    kept = outcome_of(KeyError("x"), 1, tmp_path).kept
+    assert kept == str(tmp_path / "errors" / "rank_1.txt")
+    assert Path(kept).read_text() == "KeyError: 'x'\n"
+
+
+def test_a_full_disk_needs_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "errors").write_text("a file, so that nothing can be written into this folder")
+    full = outcome_of(OSError(errno.ENOSPC, "checkpoint epoch_000020 cannot be written"), 0, tmp_path)
+    assert (full.kept, full.traceback()) == ("", "")
+    assert (
+        outcome_of(OSError(errno.EIO, "Input/output error"), 0, tmp_path).traceback().startswith("\nOSError")
     )
-    assert str(_explained({0: -15, 1: 1}, [broken], None)).startswith("rank 1 failed")
-    assert "rank 1 ended with status 3 and said nothing" in str(_explained({1: 3}, [], None))
-    assert "rank 1 ended with status 3" in str(_explained({0: -15, 1: 3}, [], None))
-    assert "rank 1 ended with status 3" in str(_explained({0: 1, 1: 3}, [lost], None))
-    assert "rank 0 ended with status -15" in str(_explained({0: -15}, [], None))
-    assert str(_explained({0: 1, 1: -15}, [lost], None)).startswith(
-        "rank 0 lost another rank: RuntimeError: peer"
-    )
-    wrong = _explained({0: 2}, [Outcome(rank=0, kind="mistake", message="2 parts but 3 workers")], None)
-    assert isinstance(wrong, ValueError)
-    (tmp_path / "errors").mkdir()
-    (tmp_path / "errors" / "rank_1.txt").write_text("T1")
-    assert str(_explained({1: 1}, [broken], tmp_path)).endswith(
-        f"its traceback is in {tmp_path}/errors/rank_1.txt"
-    )
-    (tmp_path / "checkpoints" / "epoch_000010").mkdir(parents=True)
-    assert "--resume goes on from the last checkpoint" in str(_explained({0: -9}, [], tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "status"), [("done", 0), ("mistake", 2), ("failure", 1), ("lost", 1)])
+def test_the_exit_status(kind: Kind, status: int) -> None:
+    assert Outcome(rank=0, kind=kind).status == status

@@ -15,10 +15,9 @@ import pytest
 import torch
 
 from bnsgcn.record.run_folder import RunFolder
-from bnsgcn.train.checkpoint import Checkpoints
 from launch.options import Train
 from launch.parse import parse
-from tests.launch.scene import Command
+from tests.launch.scene import Command, shared_state, write_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -43,7 +42,7 @@ def torchrun(*options: str) -> list[str]:
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = Checkpoints(run_dir, 0, 2, lambda: None).load("latest")[0]["model"]
+    found: dict[str, torch.Tensor] = shared_state(run_dir)["model"]
     return found
 
 
@@ -77,6 +76,35 @@ def test_a_killed_worker_is_started_again_and_goes_on(
     assert not command.workers()
     assert [line["epoch"] for line in RunFolder(run_dir).metrics()] == list(range(20))
     assert_bitwise_equal(run_dir, whole_run)
+
+
+AGENT = """
+import os, subprocess, sys
+os.environ |= {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+for epochs in sys.argv[1].split():
+    ended = subprocess.run([sys.executable, "-m", "launch.train", *sys.argv[2:], "--epochs", epochs])
+sys.exit(ended.returncode)
+"""
+"""Starts a worker as torchrun does, and starts it again."""
+
+
+def test_another_launch_does_not_go_on_unasked(tmp_path: Path) -> None:
+    """torchrun's id of a launch without --rdzv-id is "none", the same for all."""
+    parts, run_dir = write_parts(tmp_path / "one", parts=1), tmp_path / "run"
+
+    def launch(epochs: str, *more: str) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, "-c", AGENT, epochs, str(parts), "--run-dir", str(run_dir), *SMALL, *more]
+        return subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
+
+    first = launch("3 5")
+    assert first.returncode == 0, first
+    assert "going on at epoch 3" in first.stdout
+    second = launch("7")
+    assert second.returncode == 2
+    assert "holds a run already; add --resume" in second.stderr
+    assert [line["epoch"] for line in RunFolder(run_dir).metrics()] == list(range(5))
+    assert launch("7", "--resume").returncode == 0
+    assert [line["epoch"] for line in RunFolder(run_dir).metrics()] == list(range(7))
 
 
 @pytest.mark.multi
@@ -144,9 +172,10 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 @pytest.mark.multi
 @pytest.mark.netns
 @pytest.mark.slow
-def test_two_hosts_train_the_same_weights_as_one(
+def test_two_hosts_train_the_same_weights_as_one_though_a_worker_is_killed(
     command: Command, two_hosts: tuple[Host, Host], whole_run: Path, two_parts: Path, tmp_path: Path
 ) -> None:
+    command.fault(1, 12, "kill")
     run_dir = tmp_path / "run"
     script = str(RECIPES / "two_machines.sh")
     given = [script, str(two_parts), str(run_dir), "1", f"{two_hosts[0].address}:29511"]
@@ -157,13 +186,15 @@ def test_two_hosts_train_the_same_weights_as_one(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PATH": path},
         )
         for host in two_hosts
     ]
     ends = [process.communicate(timeout=120) for process in started]
     assert [process.returncode for process in started] == [0, 0], ends
     assert sum("test accuracy" in out for out, _ in ends) == 1, "rank 0 alone speaks"
+    assert sum("going on at epoch 10" in out for out, _ in ends) == 1
+    command.no_fault()
     assert not command.workers()
     assert_bitwise_equal(run_dir, whole_run)
     other = tmp_path / "other"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,11 @@ import numpy as np
 import pytest
 
 from bnsgcn.record.run_folder import RunFolder
-from bnsgcn.train.checkpoint import Checkpoints
-from launch.ending import guarded
-from launch.local import WorkerFailure
+from launch.ending import ending, guarded
+from launch.options import Train
+from launch.outcome import WorkerFailure
 from partition.errors import Stopped, UserError
-from tests.launch.scene import NODES, Command, write_graph
+from tests.launch.scene import NODES, Command, newest_checkpoint, shared_state, write_graph
 
 SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0", "--eval-every", "5")
 
@@ -60,10 +61,8 @@ def test_wrong_names_and_numbers(command: Command, two_parts: Path, tmp_path: Pa
     assert "500 parts for 240 nodes" in command("partition", f"npz:{graph}", "--parts", "500", *out).mistake()
     assert "did you mean 'npz'?" in command("partition", f"npx:{graph}", "--parts", "2", *out).mistake()
     assert "no such file" in command("partition", f"npz:{graph}.gone", "--parts", "2", *out).mistake()
-    assert (
-        "--parts 0 is out of range; use 1 to"
-        in command("partition", f"npz:{graph}", "--parts", "0", *out).mistake()
-    )
+    none = command("partition", f"npz:{graph}", "--parts", "0", *out).mistake()
+    assert "--parts 0 is out of range; use 1 to" in none
     exists = command("partition", f"npz:{graph}", "--parts", "2", "--out", two_parts).mistake()
     assert "exists already" in exists
     run = ("--run-dir", tmp_path / "run")
@@ -80,30 +79,116 @@ def test_wrong_names_and_numbers(command: Command, two_parts: Path, tmp_path: Pa
     assert "does not end in .npy" in command("predict", tmp_path, "--out", tmp_path / "x.txt").mistake()
     assert "there is no folder" in command("predict", tmp_path, "--out", tmp_path / "a" / "x.npy").mistake()
     assert "did you mean '--hidden'?" in command("train", two_parts, *run, "--hiden", "3").mistake()
+    assert (
+        "1000000 parts need as many workers" in command("train", graph, "--parts", "1000000", *run).mistake()
+    )
     assert not (tmp_path / "run").exists()
 
 
 def test_what_ends_as_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever reaches the command's end, as status and line."""
 
-    def ending(error: BaseException) -> tuple[int, str]:
-        def call() -> int:
+    def told(error: BaseException) -> tuple[int, str]:
+        def fail(_: object) -> int:
             raise error
 
-        return guarded(call), capsys.readouterr().err
+        return guarded(["doctor"], fail), capsys.readouterr().err
 
-    assert ending(UserError("a\n  b")) == (2, "bnsgcn: error: a b\n")
-    assert ending(WorkerFailure("rank 1 failed: x")) == (1, "bnsgcn: error: rank 1 failed: x\n")
-    assert ending(Stopped(signal.SIGTERM))[0] == 143
-    assert ending(KeyboardInterrupt()) == (130, "bnsgcn: error: stopped by SIGINT\n")
-    assert ending(PermissionError(13, "Permission denied", "/none/x")) == (
+    assert told(UserError("a\n  b")) == (2, "bnsgcn: error: a b\n")
+    assert told(WorkerFailure("rank 1 failed: x")) == (1, "bnsgcn: error: rank 1 failed: x\n")
+    assert told(Stopped(signal.SIGTERM))[0] == 143
+    assert told(KeyboardInterrupt()) == (130, "bnsgcn: error: stopped by SIGINT\n")
+    assert told(PermissionError(13, "Permission denied", "/none/x")) == (
         2,
         "bnsgcn: error: /none/x: Permission denied\n",
     )
-    assert ending(OSError(28, "No space left on device")) == (1, "bnsgcn: error: No space left on device\n")
-    assert ending(MemoryError("Unable to allocate 3 TiB"))[0] == 1
-    with pytest.raises(ArithmeticError):
-        ending(ArithmeticError("a bug of ours keeps its traceback"))
+    assert told(OSError(28, "No space left on device")) == (1, "bnsgcn: error: No space left on device\n")
+    assert told(OSError(36, "File name too long", "x" * 300))[0] == 2
+    for foreign in (ArithmeticError("a bug of ours"), ValueError("torch's own")):
+        status, said = told(foreign)
+        assert status == 1
+        assert said.startswith(f"bnsgcn: error: {type(foreign).__name__}: {foreign}\nTraceback (most recent")
+        assert "in fail\n    raise error" in said, "the traceback is kept"
+
+
+def test_the_traceback_of_a_run_stays_in_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    command = Train(source="parts", run_dir=run_dir)
+    assert ending(KeyError("x"), command) == 1
+    assert capsys.readouterr().err.count("\n") > 1, "there is no run yet"
+    run_dir.mkdir()
+    (run_dir / "config.json").write_text("{}")
+    assert ending(KeyError("x"), command) == 1
+    kept = run_dir / "errors" / "launcher.txt"
+    assert capsys.readouterr().err == f"bnsgcn: error: KeyError: 'x'; its traceback is in {kept}\n"
+    assert kept.read_text().rstrip().endswith("KeyError: 'x'")
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        ("partition x --parts 2 --out o", "take --method streaming, or scratch=FOLDER"),
+        ("train x --run-dir r", "take --method streaming, or scratch=FOLDER"),
+        ("plan x", "partition into more parts, or use fewer --hidden"),
+        ("predict r --out x.npy", "more machines or one with more memory"),
+    ],
+)
+def test_the_way_out_of_a_lack_of_memory_fits_the_command(
+    words: str, way_out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> int:
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    assert guarded(words.split(), fail) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("bnsgcn: error: not enough memory: Unable to allocate 3 TiB; ")
+    assert way_out in said
+    assert said.count("\n") == 1
+
+
+def test_warnings_come_back_after_the_command(command: Command) -> None:
+    before = list(warnings.filters)
+    assert "unknown command" in command("trian").mistake()
+    assert warnings.filters == before
+
+
+NASTY = "\x1b]0;owned\x07\x1b[2J\u202e\udcff\u009b"
+
+
+def test_names_from_outside_move_no_cursor(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('"hid\\u001b[2Jen" = 3\n"\\u009b" = 1\n')
+    for name in (NASTY, NASTY.replace("\udcff", "")):
+        for call in [
+            ("inspect", name),
+            ("train", f"npz:{name}.npz", "--run-dir", tmp_path / "run"),
+            ("train", "x", "--run-dir", "y", f"--{name}"),
+            ("train", "x", "--run-dir", "y", "--config", file),
+            ("train", "x", "--run-dir", "y", "--config", name),
+            ("train", "x", "--run-dir", "y", "--model", name),
+            ("train", "x", "--run-dir", "y", "--hidden", name),
+            ("evaluate", name),
+            (name,),
+        ]:
+            said = command(*call).mistake()
+            assert said.isprintable(), said
+            assert "\\x1b" in said
+
+
+def test_a_graphs_name_from_outside_moves_no_cursor(
+    command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(two_parts, own)
+    manifest = json.loads((own / "manifest.json").read_text())
+    (own / "manifest.json").write_text(json.dumps(manifest | {"name": f"graph{NASTY}"}))
+    for words in (("inspect", own), ("plan", own)):
+        ended = command(*words)
+        assert ended.status == 0, ended
+        assert ended.out.replace("\n", "").isprintable(), ended.out
+        assert "graph\\x1b]0;owned" in ended.out
 
 
 @pytest.fixture
@@ -175,8 +260,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 ) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(a_run, run_dir)
-    newest = Checkpoints(run_dir, 0, 2, lambda: None).latest()
-    assert newest is not None
+    newest = newest_checkpoint(run_dir)
     (newest / "shared.pt").write_bytes(b"nothing")
     ended = command("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "12", "--resume")
     assert ended.status == 0, ended
@@ -243,20 +327,30 @@ def test_a_rank_that_goes(
     assert ended.status == status, ended
     assert ended.err.startswith(f"bnsgcn: error: {message}"), ended.err
     assert ended.err.count("\n") == 1
-    assert Checkpoints(tmp_path / "run", 0, 2, lambda: None).load("latest")[0]["progress"]["epoch"] == 5
+    assert shared_state(tmp_path / "run")["progress"]["epoch"] == 5
 
 
 @pytest.mark.multi
-def test_a_rank_that_falls_silent_is_noticed_within_the_timeout(
-    command: Command, two_parts: Path, tmp_path: Path
+@pytest.mark.parametrize("how", ["stop", "sleep"])
+def test_a_rank_that_falls_silent_is_named_within_the_timeout(
+    how: str, command: Command, two_parts: Path, tmp_path: Path
 ) -> None:
-    command.fault(1, 7, "sleep")
-    ended = command(
-        "train", two_parts, "--run-dir", tmp_path / "run", *SMALL, "--epochs", "20", "--timeout-s", "4"
-    )
+    command.fault(1, 7, how)
+    run_dir = tmp_path / "run"
+    given = ("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "20", "--timeout-s", "4")
+    ended = command(*given)
+    took_s = time.time() - (run_dir / "rank_1.jsonl").stat().st_mtime
     assert ended.status == 1, ended
-    assert "rank 0 lost another rank" in ended.err
-    assert "has not answered for 4 s (--timeout-s)" in ended.err
+    assert took_s < 4 + 6, "from the last epoch of the silent rank to the end of the command"
+    where = run_dir / "errors" / "rank_1.txt"
+    silent, way_on = "did not answer within 4 s (--timeout-s)", "the same command with --resume goes on"
+    words = {
+        "stop": f"rank 1 was stopped by SIGSTOP and {silent}; {way_on} from the last checkpoint",
+        "sleep": f"rank 1 {silent}; where it was is in {where}",
+    }
+    assert ended.err == f"bnsgcn: error: {words[how]}\n"
+    if how == "sleep":
+        assert "sitecustomize.py" in where.read_text(), "its stack"
 
 
 @pytest.mark.multi
@@ -318,7 +412,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(
     assert "rank " in err
     assert "No space left on device" in err
     filler.unlink()
-    epoch = Checkpoints(run_dir, 0, 2, lambda: None).load("latest")[0]["progress"]["epoch"]
+    epoch = shared_state(run_dir)["progress"]["epoch"]
     assert epoch >= 5
     ended = command(*given, "--epochs", str(epoch + 1), "--resume")
     assert ended.status == 0, ended

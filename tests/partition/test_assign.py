@@ -15,13 +15,14 @@ from partition.assign.passes import cluster_pass, compiled, stream_pass
 from partition.assign.streaming import coarse_graph
 from partition.build import partition_graph
 from partition.graph import Graph
+from partition.native import Native
 from partition.sources import load
 from partition.store import read_manifest
 from partition.volume import total_volume
 from tests.partition.graphs import arc_set, random_arcs, random_graph
 
 COMMUNITIES = "synthetic:nodes=4000,degree=16,features=2,classes=3,communities=40"
-needs_compiler = pytest.mark.skipif(compiled() is None, reason="no C compiler here")
+needs_compiler = pytest.mark.skipif(compiled().library is None, reason="no C compiler here")
 
 
 def quiet(_: str) -> None:
@@ -35,7 +36,7 @@ def test_compiled_and_python_stream_passes_are_the_same(seed: int, parts: int, a
     rng = np.random.default_rng(seed)
     graph = random_graph(rng, random_arcs(rng, 24, arcs), 24)
     results = []
-    for native in (compiled(), None):
+    for native in (compiled().library, None):
         part_of = np.full(24, -1, np.int32)
         load, size = np.zeros(parts), np.zeros(parts, np.int64)
         moved = [
@@ -56,7 +57,7 @@ def test_compiled_and_python_cluster_passes_are_the_same(seed: int, arcs: int, c
     rng = np.random.default_rng(seed)
     graph = random_graph(rng, random_arcs(rng, 24, arcs), 24)
     results = []
-    for native in (compiled(), None):
+    for native in (compiled().library, None):
         label, weight = np.arange(24, dtype=np.int32), np.diff(graph.indptr) + 1.0
         moved = [
             cluster_pass(graph.adjacency, label, weight, extra=1.0, cap=cap, native=native) for _ in range(3)
@@ -105,9 +106,9 @@ def test_coarse_says_when_a_graph_is_too_small() -> None:
 
 
 def test_streaming_without_a_compiler_says_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("partition.assign.streaming.compiled", lambda: None)
+    monkeypatch.setattr("partition.assign.streaming.compiled", lambda: Native(None, "no C compiler found"))
     monkeypatch.setattr("partition.assign.streaming.PYTHON_ARCS", 10)
-    with pytest.raises(ValueError, match="without a C compiler"):
+    with pytest.raises(ValueError, match="without compiled code: no C compiler found"):
         assign(load(COMMUNITIES), Recipe(parts=2, method="streaming"), quiet)
 
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import partition.refine
-from partition import native
 from partition.assign import Recipe, assign
 from partition.assign.metis import metis_csr
 from partition.graph import Graph
+from partition.native import Native
 from partition.refine import Aims, load_weights, new_state, obstacle, refine
 from partition.refine import portable as portable_passes
-from partition.refine.compiled import SOURCE, compiled
+from partition.refine.compiled import compiled
 from partition.refine.state import State
 from partition.sources import load
 from partition.volume import total_volume, volume_matrix
@@ -180,38 +180,12 @@ def test_without_a_compiler_the_same_assignment(monkeypatch: pytest.MonkeyPatch)
 def test_what_cannot_be_refined_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "4 GiB" in obstacle(10**9, 10, 8)
     monkeypatch.setattr("partition.refine.compiled", lambda: None)
+    monkeypatch.setattr("partition.refine.native", lambda: Native(None, "no C compiler found"))
     assert "no C compiler" in obstacle(1000, 10**7, 8)
     monkeypatch.setattr("partition.refine.PYTHON_ARCS", 10)
     said: list[str] = []
     assign(load(COMMUNITIES), Recipe(parts=2), said.append)
-    assert any("no refinement: there is no C compiler" in line for line in said)
-
-
-def test_compiling_can_be_switched_off_and_fails_softly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = tmp_path / "broken.c"
-    broken.write_text("this is not C")
-    monkeypatch.setenv("BNSGCN_NATIVE_CACHE", str(tmp_path / "cache"))
-    assert native.library(broken) is None
-    assert list((tmp_path / "cache").iterdir()) == []
-    monkeypatch.setenv("BNSGCN_NATIVE", "off")
-    native.library.cache_clear()
-    assert native.library(SOURCE) is None
-    native.library.cache_clear()
-
-
-@needs_compiler
-def test_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BNSGCN_NATIVE_CACHE", str(tmp_path))
-    native.library.cache_clear()
-    assert native.library(SOURCE) is not None
-    kept = list(tmp_path.iterdir())
-    assert len(kept) == 1
-    native.library.cache_clear()
-    monkeypatch.setattr("partition.native._compile", lambda *_: pytest.fail("compiled again"))
-    assert native.library(SOURCE) is not None
-    native.library.cache_clear()
+    assert any("too many without compiled code: no C compiler" in line for line in said)
 
 
 def test_wrong_aims() -> None:

@@ -22,10 +22,10 @@ typedef struct {
     const REAL *col_x; /* [columns, heads, width], what is summed */
     const REAL *row_x; /* [rows, heads, width], what the second sum is multiplied with; null in FORWARD */
     const REAL *shift, *grad_weight; /* of the destinations */
-    REAL slope;
+    double slope;
     REAL *out, *out_score; /* [rows, heads, width], not of DESTINATIONS; [rows, heads] */
-    int pass;
-    int threads;
+    int64_t kind; /* which pass */
+    int64_t threads;
 } NAME(attention_task);
 
 typedef REAL NAME(wide) __attribute__((vector_size(VECTOR_BYTES)));
@@ -41,11 +41,13 @@ typedef struct {
     int spreads; /* heads narrower than a vector: weights are spread over the row */
 } NAME(scratch);
 
+/* Its pointers are null where there is no memory for it. */
 static NAME(scratch) NAME(make_scratch)(const NAME(attention_task) *task) {
     const int64_t heads = task->heads, width = task->width, row = heads * width;
-    NAME(scratch) s;
+    NAME(scratch) s = {0};
     const int64_t padded = (ARCS * heads + LANES - 1) / LANES * LANES;
     s.weights = calloc((size_t)(5 * padded + 2 * row + 1), sizeof(REAL)); /* padding must be numbers */
+    if (!s.weights) return s;
     s.slanted = s.weights + padded;
     s.shifts = s.slanted + padded;
     s.grads = s.shifts + padded;
@@ -57,6 +59,10 @@ static NAME(scratch) NAME(make_scratch)(const NAME(attention_task) *task) {
     const int64_t each = (length + LANES - 1) / LANES;
     s.vectors = length < LANES ? 0 : groups * each;
     s.start = malloc((size_t)(s.vectors + 1) * (sizeof(int64_t) + sizeof(int32_t)));
+    if (!s.start) {
+        free(s.weights);
+        return (NAME(scratch)){0};
+    }
     s.head = (int32_t *)(s.start + s.vectors + 1);
     for (int64_t v = 0; v < s.vectors; v++) { /* the last of a head may overlap the one before it: both agree */
         const int64_t within = v % each * LANES;
@@ -87,7 +93,7 @@ INLINE void NAME(weigh_arcs)(const NAME(attention_task) *task, int64_t first, in
                              const int pass, NAME(scratch) *s, REAL *restrict total) {
     REAL *restrict weights = s->weights, *restrict slanted = s->slanted;
     REAL *restrict shifts = s->shifts, *restrict grads = s->grads;
-    const REAL *restrict own = s->own, negative = task->slope;
+    const REAL *restrict own = s->own, negative = (REAL)task->slope;
     const int64_t count = arcs * heads;
     const int repeats = LANES % heads == 0; /* one vector holds whole sets of heads */
     for (int64_t a = 0; a < arcs; a++) {
@@ -215,21 +221,24 @@ INLINE void NAME(attend_rows)(const NAME(attention_task) *task, int64_t begin, i
                               NAME(scratch) *s) {
     for (int64_t r = begin; r < end; r++) {
 #if WIDEST > 4 /* a version for each pass */
-        if (task->pass == NAME(FORWARD)) NAME(attend_row)(task, r, heads, NAME(FORWARD), s);
-        if (task->pass == NAME(DESTINATIONS)) NAME(attend_row)(task, r, heads, NAME(DESTINATIONS), s);
-        if (task->pass == NAME(SOURCES)) NAME(attend_row)(task, r, heads, NAME(SOURCES), s);
+        if (task->kind == NAME(FORWARD)) NAME(attend_row)(task, r, heads, NAME(FORWARD), s);
+        if (task->kind == NAME(DESTINATIONS)) NAME(attend_row)(task, r, heads, NAME(DESTINATIONS), s);
+        if (task->kind == NAME(SOURCES)) NAME(attend_row)(task, r, heads, NAME(SOURCES), s);
 #else
-        NAME(attend_row)(task, r, heads, task->pass, s);
+        NAME(attend_row)(task, r, heads, task->kind, s);
 #endif
     }
 }
 
-void NAME(attention)(const NAME(attention_task) *task) {
-#pragma omp parallel num_threads(task->threads) if (task->threads > 1)
+int64_t NAME(attention)(const NAME(attention_task) *task) {
+    int64_t failed = 0;
+#pragma omp parallel num_threads(task->threads) reduction(| : failed) if (task->threads > 1)
     {
         NAME(scratch) s = NAME(make_scratch)(task);
+        failed = !s.weights;
 #pragma omp for schedule(dynamic, 1)
         for (int64_t begin = 0; begin < task->num_rows; begin += 64) {
+            if (failed) continue;
             const int64_t end = begin + 64 < task->num_rows ? begin + 64 : task->num_rows;
 #if WIDEST > 4 /* the number of heads known: small loops become straight lines */
             if (task->heads == 1) NAME(attend_rows)(task, begin, end, 1, &s);
@@ -241,11 +250,12 @@ void NAME(attention)(const NAME(attention_task) *task) {
         }
         NAME(drop_scratch)(s);
     }
+    return failed ? NO_MEMORY : DONE;
 }
 
 /* Largest of x [C, heads] over each row's columns; -inf for an empty row. */
-void NAME(row_max)(const ID *indptr, const ID *indices, int64_t num_rows, const REAL *x, int64_t heads, REAL *out,
-                   int threads) {
+int64_t NAME(row_max)(const ID *indptr, const ID *indices, int64_t num_rows, const REAL *x, int64_t heads, REAL *out,
+                      int64_t threads) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 256) if (threads > 1)
     for (int64_t r = 0; r < num_rows; r++) {
         for (int64_t h = 0; h < heads; h++) out[r * heads + h] = -(REAL)INFINITY;
@@ -255,6 +265,7 @@ void NAME(row_max)(const ID *indptr, const ID *indices, int64_t num_rows, const 
                 out[r * heads + h] = value > out[r * heads + h] ? value : out[r * heads + h];
             }
     }
+    return DONE;
 }
 
 #undef ARCS

@@ -1,52 +1,131 @@
-"""How tensors reach the native library: addresses, plain numbers and the structures of native*.h."""
+"""How tensors reach the functions of kernels.c: addresses, numbers of eight bytes, structures of both."""
 
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bnsgcn.kernels import random_bits
-from bnsgcn.kernels.native.build import native
-from bnsgcn.kernels.torch_backend import TorchKernels
 from partition.errors import UserError
+from partition.native import Native, load
 
-int64 = ctypes.c_int64
 REALS = {torch.float32: "f32", torch.float64: "f64"}
 IDS = {torch.int32: "i32", torch.int64: "i64"}
-C_REALS: dict[torch.dtype, Any] = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+
+_SOURCE = Path(__file__).with_name("kernels.c")
+_VERSION = 1
+"""Of the functions' arguments, as in kernels.c."""
 
 
-class NativeKernels(TorchKernels):
-    """The torch kernels with a native library at hand.
+def _pointers(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, ctypes.c_void_p) for name in names)
+
+
+def _integers(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, ctypes.c_int64) for name in names)
+
+
+def _floats(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, ctypes.c_double) for name in names)
+
+
+class Task(ctypes.Structure):
+    """Many arguments in one structure; tensors become addresses, and stay alive as long as it does."""
+
+    alive: tuple[Tensor | float | None, ...]
+
+    @classmethod
+    def of(cls, **fields: Tensor | float | None) -> Task:
+        """A task for as many threads as torch uses; fields that are not named are zero."""
+        task = cls()
+        task.alive = tuple(fields.values())
+        fields["threads"] = torch.get_num_threads()
+        for name, value in fields.items():
+            assert hasattr(cls, name), f"{cls.__name__} has no {name}"
+            setattr(task, name, value.data_ptr() if isinstance(value, Tensor) else value)
+        return task
+
+
+class SumTask(Task):
+    """`sum_task` of sum.h."""
+
+    _fields_ = (
+        *_pointers("indptr", "indices"),
+        *_integers("num_rows", "num_arcs"),
+        *_pointers("x"),
+        *_integers("x_stride", "columns"),
+        *_pointers("row_scale", "col_scale", "out"),
+        *_integers("out_stride", "accumulate", "prefetch", "rows_at_once", "threads"),
+    )
+
+
+class NormTask(Task):
+    """`norm_task` of dense.h."""
+
+    _fields_ = (
+        *_pointers("grad", "x", "out", "mean", "rstd", "weight", "bias"),
+        *_pointers("grad_weight", "grad_bias", "node_ids"),
+        *_integers("rows", "columns", "key", "levels"),
+        *_floats("eps", "scale"),
+        *_integers("threads"),
+    )
+
+
+class AttentionTask(Task):
+    """`attention_task` of attention.h."""
+
+    _fields_ = (
+        *_pointers("indptr", "indices"),
+        *_integers("num_rows", "heads", "width"),
+        *_pointers("row_score", "col_score", "col_x", "row_x", "shift", "grad_weight"),
+        *_floats("slope"),
+        *_pointers("out", "out_score"),
+        *_integers("kind", "threads"),
+    )
+
+
+def native() -> Native:
+    """The compiled library, or why there is none."""
+    return load(_SOURCE, (_VERSION, *(ctypes.sizeof(task) for task in (SumTask, NormTask, AttentionTask))))
+
+
+class Library:
+    """The functions of kernels.c.
 
     Raises:
-        ValueError: there is no compiler or it failed; the message says why.
+        UserError: there is no compiler or it failed; the message says why.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         found = native()
         if found.library is None:
             raise UserError(f"{found.note}; or use --kernel torch")
-        self._library = found.library
+        self._functions = found.library
 
-    def _call(self, name: str, *arguments: Any, returns: Any = None) -> Any:
-        function = self._library[name]
-        function.restype = returns
-        return function(*arguments)
+    def call(self, name: str, *arguments: Tensor | Task | float | None) -> int:
+        """What the function returns: a count, or 0.
+
+        Raises:
+            MemoryError: there is no memory for its scratch rows.
+        """
+        function = getattr(self._functions, name)
+        function.restype = ctypes.c_int64
+        result = int(function(*(_argument(value) for value in arguments)))
+        if result < 0:
+            raise MemoryError(f"no memory for the scratch rows of {name}")
+        return result
 
 
-def address(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where a tensor's numbers are; null for None. The caller keeps the tensor alive."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def threads() -> int:
-    """As many threads as torch uses."""
-    return torch.get_num_threads()
+def _argument(value: Tensor | Task | float | None) -> Any:
+    """As C takes it: the address of a tensor (null for None) or task, an int64 or a double."""
+    if value is None or isinstance(value, Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
+    if isinstance(value, Task):
+        return ctypes.byref(value)
+    return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value)
 
 
 def on_cpu(*tensors: Tensor | None) -> bool:
@@ -90,88 +169,3 @@ def row_index(index: Tensor, rows: int) -> Tensor:
         if low < 0 or high >= rows:
             raise IndexError(f"row numbers run from {low} to {high}, there are {rows} rows")
     return index.to(torch.int64).contiguous()
-
-
-class SumTask(ctypes.Structure):
-    """`sum_task` of sum.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("indptr", "indices")),
-        *((name, int64) for name in ("num_rows", "num_arcs")),
-        ("x", ctypes.c_void_p),
-        *((name, int64) for name in ("x_stride", "columns")),
-        *((name, ctypes.c_void_p) for name in ("row_scale", "col_scale", "out")),
-        ("out_stride", int64),
-        *((name, ctypes.c_int) for name in ("accumulate", "prefetch")),
-        ("rows_at_once", int64),
-        ("threads", ctypes.c_int),
-    )
-
-
-def _norm_fields(real: Any) -> tuple[tuple[str, Any], ...]:
-    return (
-        *((name, ctypes.c_void_p) for name in ("grad", "x", "out", "mean", "rstd", "weight", "bias")),
-        *((name, ctypes.c_void_p) for name in ("grad_weight", "grad_bias", "node_ids")),
-        *((name, int64) for name in ("rows", "columns", "key")),
-        *((name, real) for name in ("eps", "scale")),
-        ("levels", ctypes.c_int32),
-        *((name, ctypes.c_int) for name in ("relu", "threads")),
-    )
-
-
-class _NormTask32(ctypes.Structure):
-    """`norm_task` of dense.h with float as REAL."""
-
-    _fields_ = _norm_fields(ctypes.c_float)
-
-
-class _NormTask64(ctypes.Structure):
-    """The same with double."""
-
-    _fields_ = _norm_fields(ctypes.c_double)
-
-
-def norm_task(x: Tensor, drawn: tuple[Tensor, int, float], **fields: Any) -> Any:
-    """A norm task for x's dtype; `drawn` are node ids, key and drop probability, tensors become addresses."""
-    node_ids, key, p = drawn
-    levels = random_bits.keep_levels(p)
-    task = (_NormTask32 if x.dtype == torch.float32 else _NormTask64)()
-    task.rows, task.columns, task.threads = x.shape[0], x.shape[1], threads()
-    task.x, task.node_ids, task.key = address(x), address(node_ids), int64(key)
-    task.levels, task.scale = levels, random_bits.LEVELS / levels
-    for name, value in fields.items():
-        setattr(task, name, address(value) if value is None or isinstance(value, Tensor) else value)
-    return task
-
-
-def _attention_fields(real: Any) -> tuple[tuple[str, Any], ...]:
-    return (
-        *((name, ctypes.c_void_p) for name in ("indptr", "indices")),
-        *((name, int64) for name in ("num_rows", "heads", "width")),
-        *((name, ctypes.c_void_p) for name in ("row_score", "col_score", "col_x", "row_x")),
-        *((name, ctypes.c_void_p) for name in ("shift", "grad_weight")),
-        ("slope", real),
-        *((name, ctypes.c_void_p) for name in ("out", "out_score")),
-        *((name, ctypes.c_int) for name in ("kind", "threads")),
-    )
-
-
-class _AttentionTask32(ctypes.Structure):
-    """`attention_task` of attention.h with float as REAL."""
-
-    _fields_ = _attention_fields(ctypes.c_float)
-
-
-class _AttentionTask64(ctypes.Structure):
-    """The same with double."""
-
-    _fields_ = _attention_fields(ctypes.c_double)
-
-
-def attention_task(dtype: torch.dtype, **fields: Any) -> Any:
-    """An attention task for `dtype`; tensors become addresses."""
-    task = (_AttentionTask32 if dtype == torch.float32 else _AttentionTask64)()
-    task.threads = threads()
-    for name, value in fields.items():
-        setattr(task, name, address(value) if value is None or isinstance(value, Tensor) else value)
-    return task

@@ -1,10 +1,14 @@
 /* Shared by all native kernels: vectors, number formats, random bits. Pure C with GCC's vector extension, which
- * GCC and Clang lower to whatever the machine has. Contraction of a * b + c is off (see build.py), so that results
+ * GCC and Clang lower to whatever the machine has. Contraction of a * b + c is off (see partition/native.py), so that results
  * are those of torch's separate operations; FMA is asked for by name where it pays. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* What a function returns that has nothing to count; binding.py makes a MemoryError of NO_MEMORY. */
+#define DONE 0
+#define NO_MEMORY (-1)
 
 #define INLINE static inline __attribute__((always_inline))
 

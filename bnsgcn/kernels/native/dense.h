@@ -26,27 +26,31 @@ INLINE void NAME(drop_row)(const REAL *x, REAL *out, int64_t columns, uint64_t s
     }
 }
 
-void NAME(dropout)(const REAL *x, REAL *out, int64_t rows, int64_t columns, const int64_t *node_ids, int64_t key,
-                   int32_t levels, REAL scale, int relu, int threads) {
+int64_t NAME(dropout)(const REAL *x, REAL *out, int64_t rows, int64_t columns, const int64_t *node_ids, int64_t key,
+                      int64_t levels, double scale, int64_t relu, int64_t threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int64_t r = 0; r < rows; r++) {
         const uint64_t state = row_state(key, node_ids[r]);
-        if (relu) NAME(drop_row)(x + r * columns, out + r * columns, columns, state, levels, scale, 1);
-        else NAME(drop_row)(x + r * columns, out + r * columns, columns, state, levels, scale, 0);
+        const REAL *from = x + r * columns;
+        REAL *to = out + r * columns;
+        if (relu) NAME(drop_row)(from, to, columns, state, (int32_t)levels, (REAL)scale, 1);
+        else NAME(drop_row)(from, to, columns, state, (int32_t)levels, (REAL)scale, 0);
     }
+    return DONE;
 }
 
-void NAME(relu_dropout_backward)(const REAL *grad, const REAL *output, REAL *out, int64_t entries, REAL scale,
-                                 int threads) {
+int64_t NAME(relu_dropout_backward)(const REAL *grad, const REAL *output, REAL *out, int64_t entries, double scale,
+                                    int64_t threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int64_t first = 0; first < entries; first += 4096) {
         const int64_t stop = first + 4096 < entries ? first + 4096 : entries;
 #pragma GCC ivdep
         for (int64_t i = first; i < stop; i++) { /* out may be grad, never a shifted grad */
-            const REAL scaled = grad[i] * scale;
+            const REAL scaled = grad[i] * (REAL)scale;
             out[i] = output[i] > 0 ? scaled : (REAL)0;
         }
     }
+    return DONE;
 }
 
 /* Sum over a row of a[c] * b[c], or of a[c] when b is null: lane by lane, then the lanes in order. */
@@ -76,10 +80,9 @@ typedef struct {
     const REAL *weight, *bias; /* may be null */
     REAL *grad_weight, *grad_bias; /* [chunks, F] zeros, or null; the first row becomes the sum */
     const int64_t *node_ids;
-    int64_t rows, columns, key;
-    REAL eps, scale;
-    int32_t levels;
-    int relu, threads;
+    int64_t rows, columns, key, levels;
+    double eps, scale;
+    int64_t threads;
 } NAME(norm_task);
 
 static void NAME(norm_row)(const NAME(norm_task) *task, int64_t r, REAL *restrict centred) {
@@ -88,7 +91,7 @@ static void NAME(norm_row)(const NAME(norm_task) *task, int64_t r, REAL *restric
     const REAL mean = NAME(row_sum)(x, NULL, columns) / (REAL)columns;
     for (int64_t c = 0; c < columns; c++) centred[c] = x[c] - mean;
     const REAL variance = NAME(row_sum)(centred, centred, columns) / (REAL)columns;
-    const REAL rstd = (REAL)1 / (REAL)sqrt(variance + task->eps);
+    const REAL rstd = (REAL)1 / (REAL)sqrt(variance + (REAL)task->eps);
     for (int64_t c = 0; c < columns; c++) {
         REAL value = centred[c] * rstd;
         if (task->weight) value *= task->weight[c];
@@ -99,21 +102,24 @@ static void NAME(norm_row)(const NAME(norm_task) *task, int64_t r, REAL *restric
     REAL *out = task->out + r * columns;
     if (task->levels < LEVELS) {
         const uint64_t state = row_state(task->key, task->node_ids[r]);
-        if (task->relu) NAME(drop_row)(centred, out, columns, state, task->levels, task->scale, 1);
-        else NAME(drop_row)(centred, out, columns, state, task->levels, task->scale, 0);
+        NAME(drop_row)(centred, out, columns, state, (int32_t)task->levels, (REAL)task->scale, 1);
     } else {
-        for (int64_t c = 0; c < columns; c++) out[c] = task->relu && centred[c] <= 0 ? (REAL)0 : centred[c];
+        for (int64_t c = 0; c < columns; c++) out[c] = centred[c] <= 0 ? (REAL)0 : centred[c];
     }
 }
 
-void NAME(norm_forward)(const NAME(norm_task) *task) {
-#pragma omp parallel num_threads(task->threads) if (task->threads > 1)
+int64_t NAME(norm_forward)(const NAME(norm_task) *task) {
+    int64_t failed = 0;
+#pragma omp parallel num_threads(task->threads) reduction(| : failed) if (task->threads > 1)
     {
         REAL *centred = malloc((size_t)task->columns * sizeof(REAL));
+        failed = !centred;
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < task->rows; r++) NAME(norm_row)(task, r, centred);
+        for (int64_t r = 0; r < task->rows; r++)
+            if (!failed) NAME(norm_row)(task, r, centred);
         free(centred);
     }
+    return failed ? NO_MEMORY : DONE;
 }
 
 /* grad of one row; `inner` and `normed` are scratch rows, weight and bias gradients are added to the partial sums. */
@@ -125,17 +131,15 @@ static void NAME(norm_row_backward)(const NAME(norm_task) *task, int64_t r, REAL
     for (int64_t c = 0; c < columns; c++) normed[c] = (x[c] - mean) * rstd;
     if (task->levels < LEVELS) {
         const uint64_t state = row_state(task->key, task->node_ids[r]);
-        NAME(drop_row)(task->grad + r * columns, inner, columns, state, task->levels, task->scale, 0);
+        NAME(drop_row)(task->grad + r * columns, inner, columns, state, (int32_t)task->levels, (REAL)task->scale, 0);
     } else {
         memcpy(inner, task->grad + r * columns, (size_t)columns * sizeof(REAL));
     }
-    if (task->relu) {
-        for (int64_t c = 0; c < columns; c++) {
-            REAL value = normed[c];
-            if (weight) value *= weight[c];
-            if (bias) value += bias[c];
-            inner[c] = value > 0 ? inner[c] : (REAL)0;
-        }
+    for (int64_t c = 0; c < columns; c++) {
+        REAL value = normed[c];
+        if (weight) value *= weight[c];
+        if (bias) value += bias[c];
+        inner[c] = value > 0 ? inner[c] : (REAL)0;
     }
     if (grad_weight)
         for (int64_t c = 0; c < columns; c++) grad_weight[c] += inner[c] * normed[c];
@@ -152,17 +156,19 @@ static void NAME(norm_row_backward)(const NAME(norm_task) *task, int64_t r, REAL
 /* How many partial sums norm_backward makes. */
 int64_t NAME(norm_chunks)(int64_t rows) { return (rows + CHUNK - 1) / CHUNK; }
 
-void NAME(norm_backward)(const NAME(norm_task) *task) {
+int64_t NAME(norm_backward)(const NAME(norm_task) *task) {
     const int64_t chunks = NAME(norm_chunks)(task->rows), columns = task->columns;
-#pragma omp parallel num_threads(task->threads) if (task->threads > 1)
+    int64_t failed = 0;
+#pragma omp parallel num_threads(task->threads) reduction(| : failed) if (task->threads > 1)
     {
         REAL *scratch = malloc(2 * (size_t)columns * sizeof(REAL));
+        failed = !scratch;
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < chunks; k++) {
             REAL *grad_weight = task->grad_weight ? task->grad_weight + k * columns : NULL;
             REAL *grad_bias = task->grad_bias ? task->grad_bias + k * columns : NULL;
             const int64_t end = (k + 1) * CHUNK < task->rows ? (k + 1) * CHUNK : task->rows;
-            for (int64_t r = k * CHUNK; r < end; r++)
+            for (int64_t r = k * CHUNK; r < end && !failed; r++)
                 NAME(norm_row_backward)(task, r, scratch, scratch + columns, grad_weight, grad_bias);
         }
         free(scratch);
@@ -172,6 +178,7 @@ void NAME(norm_backward)(const NAME(norm_task) *task) {
             if (task->grad_weight) task->grad_weight[c] += task->grad_weight[k * columns + c];
             if (task->grad_bias) task->grad_bias[c] += task->grad_bias[k * columns + c];
         }
+    return failed ? NO_MEMORY : DONE;
 }
 
 #undef LANES

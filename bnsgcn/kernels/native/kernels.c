@@ -1,4 +1,5 @@
-/* The native kernels, every template once per number format and id width. Compiled on first use by build.py. */
+/* The native kernels, every template once per number format and id width. Compiled on first use by
+ * partition/native.py, called through binding.py. */
 #include "common.h"
 
 #define KEEP(value) (value)
@@ -29,10 +30,7 @@
 #undef NAME
 #undef REAL
 
-#define STORED float
 #define REAL float
-#define WIDEN KEEP
-#define NARROW KEEP
 #define EXP exp_f32
 #define ROW_SUM row_sum_f32
 #define ID int32_t
@@ -53,9 +51,7 @@
 #undef EXP
 #undef ROW_SUM
 #undef REAL
-#undef STORED
 
-#define STORED double
 #define REAL double
 #define EXP exp
 #define ROW_SUM row_sum_f64
@@ -69,3 +65,8 @@
 #define NAME(f) JOIN(f, f64_i64)
 #include "attention.h"
 #include "sum.h"
+
+/* Its length, the version of the functions, the sizes of what they are given; see binding.py. */
+const int64_t native_layout[] = {
+    4, 1, sizeof(sum_task_f32_i32), sizeof(norm_task_f32), sizeof(attention_task_f32_i32),
+};

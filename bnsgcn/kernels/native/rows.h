@@ -1,8 +1,8 @@
 /* Rows by index, and the number formats in which rows travel. */
 
 #define GATHER(name, FROM, TO, SCALE, CONVERT)                                                                     \
-    void name(const FROM *x, int64_t x_stride, const int64_t *index, const SCALE *scale, TO *out, int64_t rows,    \
-              int64_t columns, int threads) {                                                                      \
+    int64_t name(const FROM *x, int64_t x_stride, const int64_t *index, const SCALE *scale, TO *out, int64_t rows,    \
+              int64_t columns, int64_t threads) {                                                                      \
         _Pragma("omp parallel for num_threads(threads) schedule(static) if (threads > 1)")                         \
         for (int64_t s = 0; s < rows; s++) {                                                                       \
             const FROM *restrict from = x + x_stride * (index ? index[s] : s);                                     \
@@ -14,6 +14,7 @@
                 for (int64_t c = 0; c < columns; c++) to[c] = CONVERT(from[c]);                                    \
             }                                                                                                      \
         }                                                                                                          \
+        return DONE;                                                                                               \
     }
 
 GATHER(gather_f32_f32, float, float, float, KEEP)
@@ -22,8 +23,8 @@ GATHER(gather_f32_bf16, float, bf16, float, f32_to_bf16)
 
 /* Threads share the columns, not the rows: every entry is summed in the order of the list. */
 #define SCATTER(name, FROM, TO, WIDEN)                                                                             \
-    void name(TO *out, const int64_t *index, const FROM *rows, const TO *scale, int64_t count, int64_t columns,    \
-              int threads) {                                                                                       \
+    int64_t name(TO *out, const int64_t *index, const FROM *rows, const TO *scale, int64_t count, int64_t columns,    \
+              int64_t threads) {                                                                                       \
         const int64_t slice = threads > 1 ? ((columns + threads - 1) / threads + 15) / 16 * 16 : columns;          \
         const int64_t slices = columns ? (columns + slice - 1) / slice : 0;                                        \
         _Pragma("omp parallel for num_threads(threads) schedule(static) if (threads > 1)")                         \
@@ -41,6 +42,7 @@ GATHER(gather_f32_bf16, float, bf16, float, f32_to_bf16)
                 }                                                                                                  \
             }                                                                                                      \
         }                                                                                                          \
+        return DONE;                                                                                               \
     }
 
 SCATTER(scatter_f32_f32, float, float, KEEP)
@@ -49,8 +51,8 @@ SCATTER(scatter_bf16_f32, bf16, float, bf16_to_f32)
 SCATTER(scatter_i8_f32, int8_t, float, (float))
 
 /* Rows x[index] as int8: floor(x * 127 / largest + u), u uniform in [0, 1) with 16 bits. */
-void pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t key, int8_t *out, float *scale,
-             int64_t rows, int64_t columns, int threads) {
+int64_t pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t key, int8_t *out, float *scale,
+             int64_t rows, int64_t columns, int64_t threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int64_t s = 0; s < rows; s++) {
         const float *restrict from = x + x_stride * (index ? index[s] : s);
@@ -80,12 +82,5 @@ void pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t key
             }
         }
     }
-}
-
-void unpack_i8(const int8_t *rows, const float *scale, float *out, int64_t count, int64_t columns, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t s = 0; s < count; s++) {
-        const float factor = scale[s];
-        for (int64_t c = 0; c < columns; c++) out[s * columns + c] = (float)rows[s * columns + c] * factor;
-    }
+    return DONE;
 }

@@ -1,7 +1,7 @@
 /* Blocks made from blocks: counting passes, no sorting. A template over ID and NAME. */
 
 /* indptr_t must hold num_cols + 1 zeros. */
-void NAME(transpose)(const ID *indptr, const ID *indices, int64_t num_rows, int64_t num_cols, ID *indptr_t,
+int64_t NAME(transpose)(const ID *indptr, const ID *indices, int64_t num_rows, int64_t num_cols, ID *indptr_t,
                      ID *indices_t) {
     const int64_t arcs = indptr[num_rows];
     for (int64_t e = 0; e < arcs; e++) indptr_t[indices[e] + 1]++;
@@ -10,15 +10,17 @@ void NAME(transpose)(const ID *indptr, const ID *indices, int64_t num_rows, int6
         for (int64_t e = indptr[r]; e < indptr[r + 1]; e++) indices_t[indptr_t[indices[e]]++] = (ID)r;
     for (int64_t c = num_cols; c > 0; c--) indptr_t[c] = indptr_t[c - 1];
     indptr_t[0] = 0;
+    return DONE;
 }
 
 /* Writes the arcs of the listed rows one after another; indptr_s is given. */
-void NAME(select_rows)(const ID *indptr, const ID *indices, const int64_t *rows, int64_t count, const ID *indptr_s,
+int64_t NAME(select_rows)(const ID *indptr, const ID *indices, const int64_t *rows, int64_t count, const ID *indptr_s,
                        ID *indices_s) {
     for (int64_t k = 0; k < count; k++) {
         const int64_t first = indptr[rows[k]], arcs = indptr[rows[k] + 1] - first;
         if (arcs) memcpy(indices_s + indptr_s[k], indices + first, (size_t)arcs * sizeof(ID));
     }
+    return DONE;
 }
 
 /* Renames columns and drops arcs whose new column is negative; returns how many stay. */

@@ -1,5 +1,5 @@
-/* Row sums of an unweighted block. A template: define REAL (of sums and scales), STORED (of x and out), WIDEN and
- * NARROW between them, ID, WIDEST (vectors summed at once, at most MAX_VECTORS) and NAME before including.
+/* Row sums of an unweighted block. A template over REAL, ID, NAME and WIDEST (vectors summed at once, at most
+ * MAX_VECTORS).
  *
  * A row is summed in up to WIDEST registers at a time. When the columns do not fill the last vector, that
  * vector overlaps the one before it: both compute the same numbers, so no scalar tail is needed. */
@@ -7,45 +7,31 @@
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
 typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
 
-INLINE NAME(vector) NAME(load)(const STORED *from) {
+INLINE NAME(vector) NAME(load)(const REAL *from) {
     NAME(vector) v;
-    if (sizeof(STORED) == sizeof(REAL)) {
-        memcpy(&v, from, sizeof v);
-    } else {
-        for (int i = 0; i < LANES; i++) v[i] = WIDEN(from[i]);
-    }
+    memcpy(&v, from, sizeof v);
     return v;
 }
 
-INLINE void NAME(store)(STORED *to, NAME(vector) v) {
-    if (sizeof(STORED) == sizeof(REAL)) {
-        memcpy(to, &v, sizeof v);
-    } else {
-        STORED narrow[VECTOR_BYTES / sizeof(REAL)];
-        for (int i = 0; i < LANES; i++) narrow[i] = NARROW(v[i]);
-        memcpy(to, narrow, sizeof narrow);
-    }
-}
+INLINE void NAME(store)(REAL *to, NAME(vector) v) { memcpy(to, &v, sizeof v); }
 
 typedef struct {
     const ID *indptr, *indices;
     int64_t num_rows, num_arcs;
-    const STORED *x;
+    const REAL *x;
     int64_t x_stride, columns;
     const REAL *row_scale, *col_scale; /* may be null */
-    STORED *out;
-    int64_t out_stride;
-    int accumulate;
-    int prefetch; /* arcs ahead; 0 = none */
-    int64_t rows_at_once;
-    int threads;
+    REAL *out;
+    int64_t out_stride, accumulate;
+    int64_t prefetch; /* arcs ahead; 0 = none */
+    int64_t rows_at_once, threads;
 } NAME(sum_task);
 
 /* Columns [first, first + width) of rows [begin, end), in `count` vectors. */
 INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t end, int64_t first, int64_t width,
                               const int count, const int scaled) {
     const ID *restrict indices = task->indices;
-    const STORED *restrict x = task->x + first;
+    const REAL *restrict x = task->x + first;
     const int64_t last = width - LANES, stride = task->x_stride, final_arc = task->num_arcs - 1;
     const int64_t ahead = task->prefetch;
     for (int64_t r = begin; r < end; r++) {
@@ -57,10 +43,10 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
             if (ahead) {
                 const char *next = (const char *)(x + stride * (int64_t)indices[e + ahead < final_arc ? e + ahead : final_arc]);
 #pragma GCC unroll 16
-                for (int64_t line = 0; line < (int64_t)count * LANES * (int64_t)sizeof(STORED); line += 64)
+                for (int64_t line = 0; line < (int64_t)count * LANES * (int64_t)sizeof(REAL); line += 64)
                     __builtin_prefetch(next + line);
             }
-            const STORED *row = x + stride * (int64_t)indices[e];
+            const REAL *row = x + stride * (int64_t)indices[e];
             if (scaled) {
                 const REAL scale = task->col_scale[indices[e]];
 #pragma GCC unroll 16
@@ -72,7 +58,7 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
                 sum[count - 1] += NAME(load)(row + last);
             }
         }
-        STORED *out = task->out + r * task->out_stride + first;
+        REAL *out = task->out + r * task->out_stride + first;
         const REAL scale = task->row_scale ? task->row_scale[r] : (REAL)1;
         if (task->row_scale) {
 #pragma GCC unroll 16
@@ -115,20 +101,20 @@ static void NAME(sum_narrow)(const NAME(sum_task) *task, int64_t begin, int64_t 
     for (int64_t r = begin; r < end; r++) {
         REAL sum[VECTOR_BYTES / sizeof(REAL)] = {0};
         for (int64_t e = task->indptr[r]; e < task->indptr[r + 1]; e++) {
-            const STORED *row = task->x + task->x_stride * (int64_t)task->indices[e];
+            const REAL *row = task->x + task->x_stride * (int64_t)task->indices[e];
             const REAL scale = task->col_scale ? task->col_scale[task->indices[e]] : (REAL)1;
-            for (int64_t c = 0; c < columns; c++) sum[c] += scale * WIDEN(row[c]);
+            for (int64_t c = 0; c < columns; c++) sum[c] += scale * row[c];
         }
-        STORED *out = task->out + r * task->out_stride;
+        REAL *out = task->out + r * task->out_stride;
         const REAL scale = task->row_scale ? task->row_scale[r] : (REAL)1;
         for (int64_t c = 0; c < columns; c++) {
             const REAL scaled = scale * sum[c];
-            out[c] = NARROW(task->accumulate ? WIDEN(out[c]) + scaled : scaled);
+            out[c] = task->accumulate ? out[c] + scaled : scaled;
         }
     }
 }
 
-void NAME(sum_rows)(const NAME(sum_task) *task) {
+int64_t NAME(sum_rows)(const NAME(sum_task) *task) {
     const int64_t step = task->rows_at_once;
 #pragma omp parallel for num_threads(task->threads) schedule(dynamic, 1) if (task->threads > 1)
     for (int64_t begin = 0; begin < task->num_rows; begin += step) {
@@ -146,6 +132,7 @@ void NAME(sum_rows)(const NAME(sum_task) *task) {
             first += width;
         }
     }
+    return DONE;
 }
 
 #undef LANES

@@ -38,7 +38,8 @@ def test_exact_hands_out_at_once() -> None:
         taken = box.take(epoch)
         assert taken is not None
         assert float(taken.rows()[0, 0]) == epoch + 1
-        assert box.peek(epoch) is None
+        with pytest.raises(RuntimeError, match="nothing was posted"):
+            box.take(epoch)
 
 
 @pytest.mark.parametrize("first_exact", [True, False])

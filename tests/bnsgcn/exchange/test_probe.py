@@ -16,6 +16,7 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
+from bnsgcn.exchange.probe import Probe
 from partition.store import Part
 from tests.bnsgcn.by_hand import drawn_slots, original_ids
 from tests.bnsgcn.runs import trainer_of, weights_digest
@@ -32,6 +33,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"pipeline": True, "sampling_rate": 0.4},
     {"halo_cache": True, "sampling_rate": 0.4},
     {"halo_cache": True, "sampling_rate": 0.4, "pipeline": True},
+    {"halo_cache": True, "sampling_rate": 0.4, "pipeline": True, "first_epoch": "zeros"},
 ]
 KEYS = ("sampling/relative_error", "stale/relative_gap", "stale/mean_slot_age_epochs")
 
@@ -45,14 +47,11 @@ def probed(world: World, folder: Path, config: TrainConfig) -> list[dict[str, fl
     """What a probe of layer 0 reports in every epoch of sums over `values`."""
     trainer = trainer_of(world, folder, config)
     hop, found = trainer.training.hops[0], []
-    assert hop.lane is not None
     for epoch in range(EPOCHS):
-        trainer.training.begin(epoch)
-        trainer.training.watch(True)
+        trainer.training.begin(epoch, watched=True)
         h, arriving = hop.post(torch.from_numpy(values(epoch, trainer.part.node_ids)))
         hop.sum(h, arriving)
-        assert hop.lane.probe is not None
-        found.append(hop.lane.probe.results(world))
+        found.append(trainer.training.telemetry())
     return found
 
 
@@ -170,3 +169,49 @@ def test_watching_changes_no_bit_and_counts_no_byte(
     ]
     assert [epoch[3] for epoch in alone[0]] == [[]] * EPOCHS
     assert [epoch[3] for epoch in watched[0]] == [sorted(KEYS), [], sorted(KEYS), [], sorted(KEYS)]
+
+
+# Dropout makes the input another in every epoch: without it, old rows of layer 0 are as good as new ones.
+ATTENTION = dataclasses.replace(BASE, model="gat", heads=2, dropout=0.3)
+
+
+def attention_errors(world: World, folder: Path, config: TrainConfig) -> list[tuple[float, float]]:
+    """Of every epoch the reported error of layer 0, and that of its results beside an exact exchange's."""
+    trainer = trainer_of(world, folder, dataclasses.replace(config, telemetry_every=1))
+    exact = trainer_of(world, folder, dataclasses.replace(ATTENTION, hidden=config.hidden))
+    outputs: list[torch.Tensor] = []
+    for each in (trainer, exact):
+        conv = each.model.get_submodule("convs.0")
+        conv.register_forward_hook(lambda conv, _, out: outputs.append((out - conv.bias).detach()))
+    found = []
+    for epoch in range(EPOCHS):
+        outputs.clear()
+        exact.model.load_state_dict(trainer.model.state_dict())
+        reported = trainer.train_epoch()["sampling/relative_error"]
+        exact.training.begin(epoch)
+        exact.model(exact.training.hops, exact.training.features)
+        pair = torch.stack([(outputs[0] - outputs[1]).pow(2).sum(), outputs[1].pow(2).sum()])
+        error, level = world.all_reduce(pair).tolist()
+        found.append((reported, (error / level) ** 0.5))
+    return found
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("hidden", [6, 16])  # projected before it is sent, and after
+@pytest.mark.parametrize("options", VARIANTS[1::2], ids=lambda options: " ".join(map(str, options.items())))
+def test_the_error_of_attention_is_that_of_its_results(
+    options: dict[str, Any], hidden: int, parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(ATTENTION, hidden=hidden, **options)
+    for rank in run_ranks(attention_errors, 2, tmp_path, parts_folder("single", 2), config):
+        for reported, expected in rank:
+            assert reported == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        assert max(reported for reported, _ in rank) > 0.01
+
+
+def test_what_there_was_nothing_of_is_absent() -> None:
+    """Nothing drawn at rate 0: rows have no gap and no age. A model that sums by itself: no error."""
+    probe = Probe(3, torch.ones(4, 2))
+    assert probe.results(World.single()) == {}
+    probe.saw_rows(torch.zeros(1, 2), torch.tensor([2]), torch.tensor([1]))
+    assert probe.results(World.single()) == {"stale/relative_gap": 1.0, "stale/mean_slot_age_epochs": 2.0}

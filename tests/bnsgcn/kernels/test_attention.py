@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bnsgcn.kernels import Block, Kernels
-from bnsgcn.kernels.autograd import attention_sum, row_max
+from bnsgcn.kernels.autograd import attention_sum
 from tests.bnsgcn.kernels.dense_blocks import block_of, random_block
 
 SLOPE = 0.2
@@ -91,7 +91,10 @@ def test_two_blocks_make_one_softmax(kernels: Kernels) -> None:
     split = slice(0, 8), slice(8, 14)
     blocks = [Block.of(block_of(dense[:, part]), kernels) for part in split]
     largest = torch.stack(
-        [row_max(block, score_src[part]) for block, part in zip(blocks, split, strict=True)]
+        [
+            block.kernels.row_max(block.csr, score_src[part].detach())
+            for block, part in zip(blocks, split, strict=True)
+        ]
     )
     shift = F.leaky_relu(score_dst.detach() + largest.amax(0), SLOPE)
     pieces = [
@@ -117,7 +120,7 @@ def test_large_scores_do_not_overflow(kernels: Kernels) -> None:
     csr = block_of(torch.ones(1, 3, dtype=torch.bool))
     block = Block.of(csr, kernels)
     score_src, x = torch.tensor([[1000.0], [900.0], [-1e6]]), torch.tensor([[[1.0]], [[2.0]], [[3.0]]])
-    shift = F.leaky_relu(row_max(block, score_src), SLOPE)
+    shift = F.leaky_relu(block.kernels.row_max(block.csr, score_src), SLOPE)
     total, weight = attention_sum(block, torch.zeros(1, 1), score_src, x, shift, SLOPE)
     assert (total / weight[:, :, None]).item() == 1.0
 
@@ -126,7 +129,7 @@ def test_row_max(kernels: Kernels) -> None:
     csr, dense = random_block(12, 9, 0.3, seed=3)
     x = torch.randn(9, 3)
     wanted = torch.where(dense[:, :, None] > 0, x[None], -torch.inf).amax(1)
-    assert torch.equal(row_max(Block.of(csr, kernels), x), wanted)
+    assert torch.equal(kernels.row_max(csr, x), wanted)
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 86.0])

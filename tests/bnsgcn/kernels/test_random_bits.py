@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnsgcn.kernels import Kernels, random_bits
+from bnsgcn.kernels import Kernels, Mask, random_bits
 
 MASK32, MASK64 = (1 << 32) - 1, (1 << 64) - 1
 
@@ -45,7 +45,7 @@ def test_fewer_columns_are_the_first_ones() -> None:
 def test_compiled_masks_are_the_same_bits(compiled: Kernels) -> None:
     for columns in (1, 16, 31, 32, 33, 64, 100, 128):
         ids = torch.randint(0, 2**40, (300,))
-        kept = compiled.dropout(torch.ones(300, columns), ids, -77, 0.3) != 0
+        kept = compiled.dropout(torch.ones(300, columns), Mask(ids, -77, 0.3)) != 0
         assert torch.equal(kept, random_bits.keep_mask(-77, ids, columns, 0.3))
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from bnsgcn.kernels import Kernels, describe, select
-from bnsgcn.kernels.native import build
-from bnsgcn.kernels.native.build import native
+from bnsgcn.kernels.native.binding import native
 
 TRY = """
 import torch
@@ -67,6 +66,15 @@ def test_no_compiler_is_a_reason_and_no_failure(tmp_path: Path) -> None:
     assert "no C compiler found" in run(EXPLAIN, **environment)
 
 
+def test_switched_off_is_a_reason_and_no_failure() -> None:
+    assert run(TRY, BNSGCN_NATIVE="off") in ("dgl", "torch")
+    assert "BNSGCN_NATIVE=off" in run(EXPLAIN, BNSGCN_NATIVE="off")
+
+
+def test_auto_does_not_import_dgl_where_there_is_a_compiler(compiled: Kernels) -> None:
+    assert run(TRY + "import sys; print('dgl' in sys.modules)").split() == ["compiled", "False"]
+
+
 def test_a_broken_compiler_is_a_reason_and_no_failure(tmp_path: Path) -> None:
     compiler = tmp_path / "cc-broken"
     compiler.write_text("#!/bin/sh\necho 'fatal error: no such luck' >&2\nexit 1\n")
@@ -74,7 +82,7 @@ def test_a_broken_compiler_is_a_reason_and_no_failure(tmp_path: Path) -> None:
     environment = {"CC": str(compiler), "BNSGCN_CACHE": str(tmp_path / "cache")}
     assert run(TRY, **environment) in ("dgl", "torch")
     assert "no such luck" in run(EXPLAIN, **environment)
-    assert list((tmp_path / "cache" / "kernels").iterdir()) == []
+    assert list((tmp_path / "cache" / "native").iterdir()) == []
 
 
 def test_processes_that_compile_at_once_all_work(compiled: Kernels, tmp_path: Path) -> None:
@@ -84,20 +92,11 @@ def test_processes_that_compile_at_once_all_work(compiled: Kernels, tmp_path: Pa
         for _ in range(2)
     ]
     assert [racer.communicate(timeout=180)[0].strip() for racer in racers] == ["compiled"] * 2
-    made = list((tmp_path / "kernels").iterdir())
+    made = list((tmp_path / "native").iterdir())
     assert len(made) == 1
     before = made[0].stat().st_mtime_ns
     assert run(TRY, BNSGCN_CACHE=str(tmp_path)) == "compiled"
     assert made[0].stat().st_mtime_ns == before  # the second time nothing is compiled
-
-
-def test_the_name_changes_with_the_compiler(compiled: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = build._compiler()
-    assert compiler is not None
-    before = build._fingerprint(compiler)
-    assert before == build._fingerprint(compiler)
-    monkeypatch.setattr(build, "_processor", lambda: "another processor")
-    assert build._fingerprint(compiler) != before
 
 
 def test_describe_has_a_row_for_each_backend() -> None:

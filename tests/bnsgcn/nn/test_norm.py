@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from bnsgcn.dist import World
+from bnsgcn.exchange.clock import Clock
 from bnsgcn.kernels import random_bits, select
 from bnsgcn.nn import Dropout, NormReluDropout, SyncBatchNorm
-from bnsgcn.nn.hop import Clock, Rows
+from bnsgcn.nn.hop import Rows
 from tests.multiprocess import run_ranks
 
 ROWS, FEATURES = 24, 5

@@ -53,7 +53,6 @@ def test_gradients_are_views_of_one_tensor() -> None:
     model(torch.ones(4, 3)).sum().backward()
     storages = {p.grad.untyped_storage().data_ptr() for p in model.parameters() if p.grad is not None}
     assert len(storages) == 1
-    assert flat.nbytes == 4 * (3 * 2 + 2 + 1 + 1)
     before = model[0].weight.grad.clone()  # type: ignore[union-attr]
     assert float(flat.reduce(World.single(), torch.tensor(3.0))) == 3
     assert torch.equal(model[0].weight.grad, before)  # type: ignore[arg-type]

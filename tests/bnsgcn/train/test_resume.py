@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,12 @@ from bnsgcn.nn.models import build_model
 from bnsgcn.record.run_folder import RunFolder, Silent
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.optimizer import Optimizer
+from bnsgcn.train.seal import epoch_of, sealed_folders
 from bnsgcn.train.trainer import Trainer
 from partition.store import open_part
 from tests.bnsgcn.runs import weights_digest
 from tests.bnsgcn.small_graphs import PartsFolder
+from tests.killing import killed_at_every_step
 
 CONFIG = TrainConfig(layers=2, hidden=8, dropout=0.2, epochs=12, eval_every=2)
 
@@ -43,7 +48,7 @@ def trainer_in(
     """A trainer as the command makes it, for one worker."""
     part, run = open_part(folder, 0), RunFolder(run_dir)
     run.create(config, part.manifest, folder)
-    checkpoints = Checkpoints(run_dir, 0, 1, lambda: None)
+    checkpoints = Checkpoints(run_dir, World.single())
     model = build_model(part.manifest, config)
     return kind(World.single(), part, model, config, run=run, checkpoints=checkpoints, **more)
 
@@ -183,3 +188,40 @@ def test_a_factor_that_is_no_factor_is_refused(factor: float, parts_folder: Part
 def test_a_schedule_needs_rates_to_change(parts_folder: PartsFolder) -> None:
     with pytest.raises(ValueError, match="Warmed has none; leave the schedule out"):
         weights_of(parts_folder("single", 1), CONFIG, optimizer=Warmed, schedule=cosine)
+
+
+def test_killed_at_any_step_a_run_ends_bitwise_as_if_never_killed(
+    parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    """With a line an epoch in every file, and the best that the summary names."""
+    config = dataclasses.replace(CONFIG, epochs=4)
+    folder, numbers = parts_folder("single", 1), itertools.count()
+    whole = trainer_in(tmp_path / "whole", folder, config)
+    summary = whole.fit()
+
+    def train(run_dir: Path) -> None:
+        torch.set_num_threads(1)  # threads do not survive a fork
+        trainer_in(run_dir, folder, config).fit()
+
+    starts = Counter[int]()
+    for run_dir, _ in killed_at_every_step(lambda: tmp_path / str(next(numbers)), train, stride=13):
+        found = sealed_folders(run_dir / "checkpoints")
+        starts[epoch_of(found[0]) or 0 if found else 0] += 1
+        again = trainer_in(run_dir, folder, dataclasses.replace(config, resume=True))
+        ended = again.fit()
+        assert weights_digest(again.model) == weights_digest(whole.model)
+        assert [ended[name] for name in SCORES] == [summary[name] for name in SCORES]
+        for name in ("metrics.jsonl", "rank_0.jsonl"):
+            assert losses_in(run_dir / name) == losses_in(tmp_path / "whole" / name)
+        again.load_best()
+        assert again.evaluate().val == summary["val_score"]
+    assert starts.keys() == {0, 2, 4}
+    assert sum(starts.values()) > 10
+
+
+SCORES = ("val_score", "test_score", "best_epoch", "epochs", "final_loss")
+
+
+def losses_in(path: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(line["epoch"], line["loss"]) for line in lines]

@@ -87,7 +87,7 @@ def test_patience_counts_evaluations_without_a_better_score(
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_the_best_weights_are_kept(on_disk: bool, parts_folder: PartsFolder, tmp_path: Path) -> None:
     folder, run_dir = parts_folder("single", 1), tmp_path / "a" / "folder" / "that nobody made"
-    checkpoints = Checkpoints(run_dir, 0, 1, lambda: None) if on_disk else None
+    checkpoints = Checkpoints(run_dir, World.single()) if on_disk else None
     part, config = open_part(folder, 0), CONFIG
     trainer = NeverBetter(
         World.single(), part, build_model(part.manifest, config), config, checkpoints=checkpoints
@@ -231,7 +231,7 @@ def test_killed_around_a_checkpoint_leaves_a_line_an_epoch(
         return path
 
     def fit(config: TrainConfig) -> None:
-        alone(folder, config, run=run, checkpoints=Checkpoints(tmp_path, 0, 1, lambda: None)).fit()
+        alone(folder, config, run=run, checkpoints=Checkpoints(tmp_path, World.single())).fit()
 
     monkeypatch.setattr(Checkpoints, "save", dying)
     with pytest.raises(Killed):

@@ -1,6 +1,6 @@
 """Makes a worker of a test fail: on PYTHONPATH, and BNSGCN_TEST_FAULT says how.
 
-RANK:EPOCH:HOW, with HOW one of raise, kill, exit, sleep, mistake; a worker that torchrun
+RANK:EPOCH:HOW, with HOW one of raise, kill, stop, exit, sleep, mistake; a worker that torchrun
 started again does not fail.
 """
 
@@ -27,6 +27,8 @@ if fault and os.environ.get("RANK") and os.environ.get("TORCHELASTIC_RESTART_COU
                     raise UserError("--seven is 7, must be 8")
                 if how == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
+                if how == "stop":
+                    os.kill(os.getpid(), signal.SIGSTOP)
                 if how == "exit":
                     os._exit(3)
                 time.sleep(600)

@@ -1,0 +1,15 @@
+"""`python -m launch.recipes [NAME]`: where a recipe lies, or which there are."""
+
+from __future__ import annotations
+
+import sys
+
+from launch.recipes import recipe, recipes
+from launch.say import complain, say
+from partition.errors import UserError
+
+try:
+    say("\n".join(map(str, map(recipe, sys.argv[1:]) if sys.argv[1:] else recipes())))
+except UserError as error:
+    complain(str(error))
+    sys.exit(2)

@@ -1,0 +1,35 @@
+"""Whatever the command says passes here, so that a name from outside never moves a terminal's cursor."""
+
+from __future__ import annotations
+
+import sys
+
+from partition.errors import printable
+
+
+def fit(text: str) -> str:
+    """`text`, every line of it printable."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def say(text: str) -> None:
+    """Print a line on standard output."""
+    print(fit(text), flush=True)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error, after the command's name."""
+    print(f"bnsgcn: error: {fit(text)}", file=sys.stderr, flush=True)
+
+
+def show_cursor() -> None:
+    """Undo what a live view that was cut off did: it hid the cursor and left it behind its last line."""
+    if sys.stdout.isatty():
+        print("\x1b[?25h", flush=True)
+
+
+def bare_streams() -> None:
+    """Let what standard output and error cannot encode come out as an escape instead of an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
