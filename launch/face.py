@@ -6,7 +6,6 @@ Rank 0 shows it. Showing takes place between epochs and is part of no measured t
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import time
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from bnsgcn.record.run_folder import Listener
 from bnsgcn.train.seal import best_folder
+from launch.columns import Column, table
 from launch.say import bare_streams
 from partition.errors import UserError, printable
 
@@ -36,44 +36,33 @@ LINE_S = 10.0
 """A plain run says something at least this often, and at every evaluation."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One column of the table of epochs."""
-
-    name: str
-    width: int
-    """Columns of the terminal that its cells usually take."""
-    rank: int
-    """Where the terminal is narrow, the columns of the highest ranks are left out."""
-    cell: Callable[[dict[str, float]], str]
+Measure = Callable[[dict[str, float]], str]
 
 
-def _time(name: str) -> Callable[[dict[str, float]], str]:
+def _time(name: str) -> Measure:
     return lambda metrics: duration(metrics[f"time/{name}_s"])
 
 
-COLUMNS = (
-    Column("epoch", 6, 0, lambda metrics: str(int(metrics["epoch"]) + 1)),
-    Column("loss", 8, 1, lambda metrics: number(metrics["loss"])),
-    Column("val score", 9, 2, lambda metrics: number(metrics.get("val_score"))),
-    Column("took", 9, 3, _time("epoch")),
-    Column("compute", 9, 6, _time("compute")),
-    Column("halo wait", 9, 4, _time("halo_wait")),
-    Column("reduce", 9, 7, _time("reduce")),
-    Column("sent", 10, 5, lambda metrics: size(metrics["comm/sent_bytes"])),
+COLUMNS: tuple[tuple[str, int, int, Measure], ...] = (
+    ("epoch", 6, 0, lambda metrics: str(int(metrics["epoch"]) + 1)),
+    ("loss", 8, 1, lambda metrics: number(metrics["loss"])),
+    ("val score", 9, 2, lambda metrics: number(metrics.get("val_score"))),
+    ("took", 9, 3, _time("epoch")),
+    ("compute", 9, 6, _time("compute")),
+    ("halo wait", 9, 4, _time("halo_wait")),
+    ("reduce", 9, 7, _time("reduce")),
+    ("sent", 10, 5, lambda metrics: size(metrics["comm/sent_bytes"])),
 )
+"""Head, columns of the terminal that cells usually take, rank where there is no room, cell of an epoch."""
 
 
-def table_within(width: int, rows: Sequence[dict[str, float]]) -> list[list[str]]:
-    """Heads and cells of the columns that there is room for, padded; a column is whole or left out."""
-    shown = []
-    for column in COLUMNS:
-        cells = [column.name, *(column.cell(metrics) for metrics in rows)]
-        wide = max(column.width, *map(len, cells))
-        shown.append((column.rank, [f"{cell:>{wide}}" for cell in cells]))
-    while sum(len(cells[0]) + 1 for _, cells in shown) - 1 > width and len(shown) > 1:
-        shown.remove(max(shown))
-    return [list(row) for row in zip(*(cells for _, cells in shown), strict=True)]
+def epochs_table(rows: Sequence[dict[str, float]], room: int | None = None) -> list[str]:
+    """Heads, and a line for each epoch."""
+    columns = [
+        Column(head, [cell(metrics) for metrics in rows], rank, width) for head, width, rank, cell in COLUMNS
+    ]
+    heads, lines = table(columns, room)
+    return heads + lines
 
 
 def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Listener:
@@ -95,7 +84,7 @@ class PlainFace:
         """Say what is trained on what."""
         self._epochs = int(facts.get("epochs", 0))
         self._console.print(headline(facts))
-        self._console.print(" ".join(f"{column.name:>{column.width}}" for column in COLUMNS))
+        self._console.print(*epochs_table([]))
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
         """Print a line for an evaluated epoch, the last one, and when nothing was said for a while."""
@@ -103,7 +92,7 @@ class PlainFace:
         last = int(metrics["epoch"]) + 1 == self._epochs
         if "val_score" in metrics or last or now - self._last_s > LINE_S:
             self._last_s = now
-            self._console.print(" ".join(f"{column.cell(metrics):>{column.width}}" for column in COLUMNS))
+            self._console.print(epochs_table([metrics])[1])
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the last block."""
@@ -150,12 +139,11 @@ class LiveFace:
         width, height = self._console.size
         rows = list(self._rows)[-max(1, height - AROUND) :]
         present = [self._latest] if self._latest and self._latest not in rows[-1:] else []
-        heads, *lines = (" ".join(row) for row in table_within(width, rows + present))
-        table = [Text(line, no_wrap=True) for line in lines]
-        for text in table[len(rows) :]:
-            text.stylize("dim")
+        heads, *lines = (Text(line, no_wrap=True) for line in epochs_table(rows + present, width))
+        for dim in (heads, *lines[len(rows) :]):
+            dim.stylize("dim")
         title = Text(self._title, style="bold", no_wrap=True, overflow="ellipsis")
-        return Group(title, Text(heads, style="dim", no_wrap=True), *table, self._bar(width))
+        return Group(title, heads, *lines, self._bar(width))
 
     def _bar(self, width: int) -> Table:
         done = 0 if self._latest is None else int(self._latest["epoch"]) + 1

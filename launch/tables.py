@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
+from launch.columns import Column, table
 from launch.face import duration, short, size
 from partition.errors import printable
 from partition.quality import Quality
@@ -17,77 +17,72 @@ if TYPE_CHECKING:
     from bnsgcn.plan.choose import Choice
     from bnsgcn.plan.costs import Plan
 
-COLUMNS = {
-    "inner\nnodes": "inner_nodes",
-    "inner\narcs": "inner_arcs",
-    "halo\narcs": "halo_arcs",
-    "halo\nslots": "halo_slots",
-    "rows\nsent": "send_rows",
-    "training\nnodes": "train_nodes",
-}
-BALANCED = ("inner_nodes", "inner_arcs", "halo_arcs", "recv_rows", "send_rows", "train_nodes")
+COUNTS = (
+    ("inner\nnodes", "inner_nodes", "inner_nodes", 4),
+    ("inner\narcs", "inner_arcs", "inner_arcs", 5),
+    ("halo\narcs", "halo_arcs", "halo_arcs", 6),
+    ("halo\nslots", "halo_slots", "recv_rows", 2),
+    ("rows\nsent", "send_rows", "send_rows", 1),
+    ("training\nnodes", "train_nodes", "train_nodes", 7),
+)
+"""Of the table of a partition: head, field of a part, name of its ratio worst/mean, rank of the column."""
 
 
 def show_quality(quality: Quality, memory: Sequence[int], console: Console | None = None) -> None:
     """Print the table, `memory` [P] of each part's worker in it; standard output if no console is given."""
-    table = _table("part", *COLUMNS, "feature\nbytes", "worker\nmemory")
-    for part in quality.worst_first():
-        counts = [short(getattr(part, field)) for field in COLUMNS.values()]
-        table.add_row(str(part.part), *counts, size(part.feature_bytes), size(memory[part.part]))
-    ratios = [f"{quality.worst_over_mean[name]:.2f}" for name in BALANCED]
-    table.add_row("worst/mean", *ratios, "", "", style="bold")
-    (console or _stdout()).print(
-        Group(Text(printable(_headline(quality)), style="bold"), table, Text(_footline(quality)))
-    )
+    parts = quality.worst_first()
+    columns = [Column("part", [*(str(part.part) for part in parts), "worst/mean"])]
+    for head, field, ratio, rank in COUNTS:
+        counts = [short(getattr(part, field)) for part in parts]
+        columns.append(Column(head, [*counts, f"{quality.worst_over_mean[ratio]:.2f}"], rank))
+    columns.append(Column("feature\nbytes", [*(size(part.feature_bytes) for part in parts), ""], 8))
+    columns.append(Column("worker\nmemory", [*(size(memory[part.part]) for part in parts), ""], 3))
+    _show(console, columns, title=_headline(quality), foot=_footline(quality), bold=len(parts))
 
 
 def show_plan(plan: Plan, console: Console | None = None) -> None:
     """Print what each worker of a run is predicted to need."""
-    table = _table("rank", "inner\nrows", "halo\nslots", "sent", "received", "compute", "waiting", "memory")
-    for rank in plan.ranks:
-        table.add_row(
-            str(rank.rank),
-            short(rank.inner_rows),
-            short(rank.halo_slots),
-            size(rank.sent_bytes),
-            size(rank.received_bytes),
-            duration(rank.compute_s),
-            duration(rank.exposed_s),
-            size(rank.peak_bytes),
-        )
+    ranks = plan.ranks
+    columns = [
+        Column("rank", [str(rank.rank) for rank in ranks]),
+        Column("inner\nrows", [short(rank.inner_rows) for rank in ranks], 6),
+        Column("halo\nslots", [short(rank.halo_slots) for rank in ranks], 7),
+        Column("sent", [size(rank.sent_bytes) for rank in ranks], 3),
+        Column("received", [size(rank.received_bytes) for rank in ranks], 5),
+        Column("compute", [duration(rank.compute_s) for rank in ranks], 1),
+        Column("waiting", [duration(rank.exposed_s) for rank in ranks], 4),
+        Column("memory", [size(rank.peak_bytes) for rank in ranks], 2),
+    ]
     title = f"{plan.config.model} on {plan.name}, {plan.parts} workers: {duration(plan.epoch_s)} an epoch"
     foot = f"{size(plan.sent.sent_bytes)} sent an epoch, {size(plan.peak_bytes)} a worker at most"
-    (console or _stdout()).print(Group(Text(printable(title), style="bold"), table, Text(foot)))
+    _show(console, columns, title=title, foot=foot)
 
 
 def show_grid(plans: Sequence[Plan], choice: Choice, console: Console | None = None) -> None:
     """Print what each choice of rate, pipeline and wire dtype is predicted to cost, and the one to take."""
-    table = _table("rate", "pipeline", "wire", "epoch", "sent", "memory", "")
-    for plan in plans:
-        taken = plan is choice.plan
-        config = plan.config
-        table.add_row(
-            f"{config.sampling_rate:g}",
-            "yes" if config.pipeline else "no",
-            config.wire_dtype,
-            duration(plan.epoch_s),
-            size(plan.sent.sent_bytes),
-            size(plan.peak_bytes),
-            "<- take this" if taken else "",
-            style="bold" if taken else "",
-        )
-    (console or _stdout()).print(Group(table, Text(choice.reason)))
+    configs = [plan.config for plan in plans]
+    columns = [
+        Column("rate", [f"{config.sampling_rate:g}" for config in configs]),
+        Column("pipeline", ["yes" if config.pipeline else "no" for config in configs]),
+        Column("wire", [config.wire_dtype for config in configs]),
+        Column("epoch", [duration(plan.epoch_s) for plan in plans], 1),
+        Column("sent", [size(plan.sent.sent_bytes) for plan in plans], 4),
+        Column("memory", [size(plan.peak_bytes) for plan in plans], 3),
+        Column("", ["<- take this" if plan is choice.plan else "" for plan in plans], 2),
+    ]
+    bold = next(row for row, plan in enumerate(plans) if plan is choice.plan)
+    _show(console, columns, foot=choice.reason, bold=bold)
 
 
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name in names:
-        table.add_column(name, justify="right", header_style="dim")
-    return table
-
-
-def _stdout() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
+def _show(
+    console: Console | None, columns: list[Column], *, foot: str, title: str = "", bold: int = -1
+) -> None:
+    """Print a table with what is above and below it; all of its columns where there is no terminal."""
+    shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
+    heads, lines = table(columns, shown_on.width if shown_on.is_terminal else None, gap=2)
+    rows = [Text(line.rstrip(), style="bold" if row == bold else "") for row, line in enumerate(lines)]
+    above = [Text(printable(title), style="bold")] if title else []
+    shown_on.print(Group(*above, *(Text(line, style="dim") for line in heads), *rows, Text(foot)))
 
 
 def _headline(quality: Quality) -> str:

@@ -1,0 +1,35 @@
+"""A table that fits: where there is no room for all its columns, some are left out and none is cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column, justified to the right."""
+
+    head: str
+    """One line, or several."""
+    cells: Sequence[str]
+    rank: int = 0
+    """Where there is no room, the columns of the highest ranks are left out."""
+    width: int = 0
+    """At least so wide."""
+
+
+def table(columns: Sequence[Column], room: int | None = None, gap: int = 1) -> tuple[list[str], list[str]]:
+    """The lines of the heads and those of the cells, at most `room` wide if at all possible."""
+    high = max(column.head.count("\n") for column in columns)
+    shown = []
+    for place, column in enumerate(columns):
+        heads = ("\n" * (high - column.head.count("\n")) + column.head).split("\n")
+        wide = max(column.width, *map(len, [*heads, *column.cells]))
+        shown.append((column.rank, place, [f"{cell:>{wide}}" for cell in [*heads, *column.cells]]))
+    while (
+        room is not None and len(shown) > 1 and sum(len(cells[0]) + gap for *_, cells in shown) - gap > room
+    ):
+        shown.remove(max(shown))
+    lines = [(" " * gap).join(row) for row in zip(*(cells for *_, cells in shown), strict=True)]
+    return lines[: high + 1], lines[high + 1 :]
