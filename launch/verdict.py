@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.train.seal import sealed_folders
 from launch.crew import End
 from launch.outcome import Outcome, WorkerFailure
 from launch.worker import Job
@@ -87,6 +88,6 @@ def _timeout(job: Job) -> str:
 
 
 def _way_on(job: Job) -> str:
-    if job.task == "train" and job.run_dir and any(Path(job.run_dir).glob("checkpoints/epoch_*")):
+    if job.task == "train" and job.run_dir and sealed_folders(Path(job.run_dir) / "checkpoints"):
         return "; the same command with --resume goes on from the last checkpoint"
     return ""

@@ -55,12 +55,16 @@ def of_all_ranks(world: World, own: dict[str, float]) -> dict[str, float]:
     }
 
 
-def of_run(epochs: list[dict[str, float]]) -> dict[str, Any]:
-    """Medians over a run's epochs (the first 5 left out where there are more) and its largest memory."""
+def of_run(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over a run's epochs (the first 5 left out where there are more) and its largest memory.
+
+    Epochs of a resumed run come from a file: what is no number there does not count.
+    """
     measured = epochs[WARM_UP_EPOCHS:] or epochs
 
     def over(name: str, reduce: Callable[[list[float]], float] = statistics.median) -> float:
-        return reduce([line[name] for line in measured]) if measured else math.nan
+        found = [value for line in measured if isinstance(value := line.get(name), int | float)]
+        return reduce(found) if found else math.nan
 
     return {
         "epoch_s_median": over("time/epoch_s"),

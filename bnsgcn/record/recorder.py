@@ -56,10 +56,10 @@ class Recorder:
                 self._run.write_summary(summary)
             self._listener.on_end(summary)
 
-    def end_again(self, epochs: int) -> dict[str, Any] | None:
-        """Show the summary of a run that ended after `epochs` earlier; None where none was written."""
+    def end_again(self, expected: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Show the summary of a run that had ended; None where none was written, or none of this run."""
         found = None if self._run is None else self._run.summary()
-        if found is None or found.get("epochs") != epochs:
+        if found is None or not expected.keys() <= found.keys() or found["epochs"] != expected["epochs"]:
             return None
         summary = {name: math.nan if value is None else value for name, value in found.items()}
         if self._world.rank == 0:

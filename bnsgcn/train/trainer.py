@@ -124,7 +124,7 @@ class Trainer:
     def _fit(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         self._start()
         if self.progress.is_over(self.config):
-            ended = self._recorder.end_again(self.progress.epoch)
+            ended = self._recorder.end_again(self.summary())
             if ended is not None:
                 return ended
         while not self.progress.is_over(self.config):

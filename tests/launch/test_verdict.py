@@ -84,7 +84,9 @@ def test_the_run_folder_has_what_is_too_long_for_a_line(tmp_path: Path) -> None:
         f"rank 2 did not answer within 8 s (--timeout-s); where it was is in {path}"
     )
     assert path.read_text() == BUSY
-    (tmp_path / "checkpoints" / "epoch_000010").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "epoch_000010.partial").mkdir(parents=True)
+    assert "--resume" not in said({1: -9}, [], run_dir=tmp_path)
+    (tmp_path / "checkpoints" / "epoch_000010").mkdir()
     assert said({0: -9}, [], run_dir=tmp_path) == (
         "rank 0 of the workers was killed by SIGKILL; "
         "the same command with --resume goes on from the last checkpoint"

@@ -105,6 +105,23 @@ def test_a_run_that_was_killed_before_its_summary_gets_one(parts_folder: PartsFo
     assert RunFolder(tmp_path / "run").summary() == found
 
 
+def test_damaged_records_do_not_keep_a_run_from_its_end(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    """Lines and a summary that are JSON, and of no use."""
+    folder = parts_folder("single", 1)
+    expected = trainer_in(tmp_path / "run", folder, dataclasses.replace(CONFIG, epochs=6)).fit()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    useless = [
+        '{"epoch": 0}',
+        json.dumps(json.loads(lines[1]) | {"time/epoch_s": None, "comm/sent_bytes": "x"}),
+    ]
+    (tmp_path / "run" / "metrics.jsonl").write_text("\n".join([*useless, *lines[2:], ""]))
+    for summary in ({"epochs": 6}, expected | {"epochs": 7}, {"epochs": None}):
+        RunFolder(tmp_path / "run").write_summary(summary)
+        again = trainer_in(tmp_path / "run", folder, dataclasses.replace(CONFIG, epochs=6, resume=True)).fit()
+        assert again["val_score"] == expected["val_score"]
+        assert RunFolder(tmp_path / "run").summary() == again
+
+
 def momentum(parameters: list[torch.nn.Parameter]) -> Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
 
