@@ -1,21 +1,9 @@
-"""Boundary exchange: rows leave before the inner block is summed, and are waited for after it.
-
-Two autograd Functions, whose backwards are each other's transposes:
-
-    | Function | forward                            | backward                                          |
-    |----------|------------------------------------|---------------------------------------------------|
-    | _Post    | h [C, F] -> h; boundary rows leave | collects gradient rows, adds them to h's gradient |
-    | _Wait    | collects rows [R, F]               | halo gradient rows [R, F] leave                   |
-
-The engine runs backward in reverse order of creation: the halo block's gradient, then _Wait (gradient
-leaves), then products that were left for later (nn/products.py, `late`) and the inner block's gradient, then
-_Post (gradient is waited for). Pitfall: a row that three peers read is three times in what is sent, so its
-gradient is accumulated, never assigned.
+"""One layer's traffic: what leaves, what waits, what arrives, in both directions.
 
 What a lane does with staleness, sampling, smoothing, caching and wire precision is its policy; the model sees
 none of it. All ranks call in the same order, with zero rows too.
 
-    C source rows   S rows sent   R rows received   H halo slots   F features
+    C source rows   S rows sent   R rows received   H halo slots   D destination rows   F features
 """
 
 from __future__ import annotations
@@ -34,7 +22,6 @@ from bnsgcn.exchange.mailbox import Flight, Mailbox, Smoother
 from bnsgcn.exchange.policy import Policy
 from bnsgcn.exchange.probe import Probe
 from bnsgcn.kernels import Block, Kernels, random_bits
-from bnsgcn.kernels.autograd import sum_block
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
 
@@ -96,7 +83,7 @@ class Lane:
         def arrive(packed: Tensor) -> Tensor:
             return self._arrive_features(wire.unpack(packed, dtype), draw, epoch)
 
-        self._features.post(epoch, Flight(draw, received, sent, pending, arrive))
+        self._features.post(epoch, Flight(draw, received, pending, arrive))
 
     def _arrive_features(self, rows: Tensor, draw: LayerDraw, epoch: int) -> Tensor:
         if self._feature_smoother is not None:
@@ -175,7 +162,7 @@ class Lane:
                 rows = self._gradient_smoother.update(rows, draw.send_entries)
             return rows
 
-        self._gradients.post(self._clock.epoch, Flight(draw, received, sent, pending, arrive))
+        self._gradients.post(self._clock.epoch, Flight(draw, received, pending, arrive))
 
     def take_gradients(self) -> tuple[Tensor, LayerDraw] | None:
         """Gradient rows [S', F] due in this epoch with their draw; None = none in the first epoch."""
@@ -219,84 +206,3 @@ class Lane:
             self._gradient_smoother.load(state["smoothers"]["gradients"])
         self._cached = state["cached"].get("rows")
         self._origin = state["origin"]
-
-
-class _Post(torch.autograd.Function):
-    """h leaves for the readers; see the table above. The token ties _Wait to this node."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, scale: Tensor | None, lane: Lane) -> tuple[Tensor, Tensor]:
-        ctx.lane, ctx.scale = lane, scale
-        lane.post_features(h.detach(), scale)
-        return h.view_as(h), h.new_empty(0)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        gradient = gradients[0]
-        arrived = ctx.lane.take_gradients()
-        if arrived is not None:
-            rows, draw = arrived
-            scale = None if ctx.scale is None else ctx.scale[draw.send_rows]
-            gradient = gradient.contiguous()
-            ctx.lane.add_rows(gradient, draw.send_rows, rows, scale)
-        return gradient, None, None
-
-
-class _Wait(torch.autograd.Function):
-    """token -> halo rows; backward sends their gradient back."""
-
-    @staticmethod
-    def forward(ctx: Any, token: Tensor, lane: Lane, features: int, arrival: list[Arrival]) -> Tensor:
-        ctx.lane = lane
-        taken, ctx.draw = lane.take_features(features, token.dtype)
-        arrival.append(taken)
-        return taken.rows.view_as(taken.rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        ctx.lane.post_gradients(gradients[0], ctx.draw)
-        return gradients[0].new_empty(0), None, None, None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Arriving:
-    """Halo rows that are under way; without peers there are none."""
-
-    lane: Lane | None
-    token: Tensor
-    features: int
-
-    def wait(self) -> Arrival | None:
-        """The halo rows [R, F], differentiable, with their block and scale; None without peers."""
-        if self.lane is None:
-            return None
-        arrival: list[Arrival] = []
-        rows: Tensor = _Wait.apply(self.token, self.lane, self.features, arrival)
-        return dataclasses.replace(arrival[0], rows=rows)
-
-    def add_to(self, total: Tensor, row_scale: Tensor | None = None) -> Tensor:
-        """Add the halo block's sum to `total` [D, F], in place."""
-        arrived = self.wait()
-        if arrived is None or self.lane is None:
-            return total
-        inner = total.detach().clone() if self.lane.watched else total
-        total = sum_block(
-            arrived.block, arrived.rows, row_scale=row_scale, col_scale=arrived.scale, addend=total
-        )
-        self.watch_sum(
-            total, lambda every: sum_block(every.block, every.rows, row_scale=row_scale, addend=inner)
-        )
-        return total
-
-    def watch_sum(self, found: Tensor, exact: Callable[[Arrival], Tensor]) -> None:
-        """For telemetry: an aggregate, and how it is made of what an exact exchange would have brought."""
-        if self.lane is not None:
-            self.lane.watch_sum(found, exact)
-
-
-def post(h: Tensor, scale: Tensor | None, lane: Lane | None) -> tuple[Tensor, Arriving]:
-    """Send boundary rows of h [C, F], times `scale` [C]; returns h to go on with, and what will arrive."""
-    if lane is None:
-        return h, Arriving(None, h, h.shape[1])
-    h, token = _Post.apply(h, scale, lane)
-    return h, Arriving(lane, token, h.shape[1])

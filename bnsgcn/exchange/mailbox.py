@@ -24,21 +24,16 @@ class Flight:
     """One message: on its way until `rows` is asked for the first time, complete from then on."""
 
     def __init__(
-        self,
-        draw: LayerDraw,
-        received: Tensor,
-        sent: Tensor | None,
-        pending: Pending,
-        arrive: Callable[[Tensor], Tensor],
+        self, draw: LayerDraw, received: Tensor, pending: Pending, arrive: Callable[[Tensor], Tensor]
     ) -> None:
-        self.draw = draw
-        self._received, self._sent, self._pending = received, sent, pending
+        """`pending` fills `received`, of which `arrive` makes the rows."""
+        self.draw, self._received, self._pending = draw, received, pending
         self._arrive: Callable[[Tensor], Tensor] | None = arrive
 
     @classmethod
     def landed(cls, draw: LayerDraw, rows: Tensor) -> Flight:
         """A message that has arrived already."""
-        flight = cls(draw, rows, None, Pending(), lambda received: received)
+        flight = cls(draw, rows, Pending(), lambda received: received)
         flight.rows()
         return flight
 
@@ -47,7 +42,7 @@ class Flight:
         if self._arrive is not None:
             self._pending.wait()
             self._received = self._arrive(self._received)
-            self._sent, self._arrive = None, None
+            self._arrive = None
         return self._received
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from bnsgcn.dist import World
 from bnsgcn.exchange.clock import Clock
-from bnsgcn.exchange.lane import Arriving, Lane, post
+from bnsgcn.exchange.lane import Lane
+from bnsgcn.exchange.post_wait import Arriving, post
 from bnsgcn.kernels import Block, Kernels
 from bnsgcn.kernels.autograd import sum_block
 

@@ -24,7 +24,7 @@ class Slow(Pending):
 
 def flight(value: float, pending: Pending | None = None) -> Flight:
     draw: Any = None
-    return Flight(draw, torch.full((2, 3), value), None, pending or Pending(), lambda rows: rows + 1)
+    return Flight(draw, torch.full((2, 3), value), pending or Pending(), lambda rows: rows + 1)
 
 
 def mailbox(*, stale: bool, first_exact: bool = True) -> Mailbox:
