@@ -80,7 +80,7 @@ def build_parts(source: str | Graph, recipe: Recipe, *, out: Path, progress: Pro
     with _phase("read", seconds):
         if isinstance(source, str):
             say(f"reading {source}")
-            graph = load(source)
+            graph = load(source, say)
         else:
             graph = source
     for note in graph.notes:

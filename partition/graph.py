@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.adjacency import Adjacency, Int64Array, IntArray, csr_from_arcs
-from partition.errors import UserError
+from partition import interchange
+from partition.adjacency import Adjacency, BoolArray, Int64Array, IntArray, row_numbers
+from partition.arrays import WHOLE, as_numpy, check_kind
+from partition.edges import adjacency_of
+from partition.errors import UserError, printable
+from partition.features import (
+    WAYS_OUT,
+    Features,
+    as_features,
+    check_features,
+    dense_features,
+    made_features,
+    standardised,
+)
 from partition.labels import (
     NONE,
     SPLIT_NAMES,
@@ -24,20 +38,24 @@ from partition.labels import (
     VAL,
     Task,
     as_labels,
+    as_split,
+    checked_seed,
     count_classes,
+    labelled_nodes,
     labelled_split,
     seeded_split,
+    stated_classes,
 )
-
-Features = Any  # float32 [N, F]: ndarray, memmap or scipy CSR matrix (scipy has no stubs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Graph:
     """A node-classification graph.
 
-    Raises ValueError, one line, where features, labels or split do not fit together; the structure
-    (sorted rows, no loops, no duplicates) comes from `csr_from_arcs` and is asserted only.
+    The structure (sorted rows, no loops, no duplicates) comes from `csr_from_arcs` and is believed.
+
+    Raises:
+        UserError: features, labels or split do not fit together.
     """
 
     adjacency: Adjacency
@@ -60,7 +78,7 @@ class Graph:
     def __post_init__(self) -> None:
         if self.num_nodes == 0:
             raise UserError(f"{self.name}: 0 nodes; a graph needs at least 1")
-        _check_features(self.name, self.features, self.num_nodes)
+        check_features(self.name, self.features, self.num_nodes)
         _check_labels(self)
         _check_split(self)
 
@@ -113,132 +131,128 @@ class Graph:
                 digest.update(np.ascontiguousarray(array[start : start + rows]).data.cast("B"))
         return digest.hexdigest()
 
+    def standardised(self) -> Graph:
+        """The same with each feature at mean 0 and variance 1 over the training nodes."""
+        return dataclasses.replace(self, features=standardised(self.features, self.split == TRAIN))
+
     @classmethod
     def from_arrays(
         cls,
-        edge_index: npt.ArrayLike,
+        edge_index: npt.ArrayLike | Callable[[], npt.ArrayLike],
         *,
-        features: Features,
+        features: Features | Callable[[], Features],
         labels: npt.ArrayLike,
-        split: npt.ArrayLike | None = None,
-        num_classes: int | None = None,
+        split: Any = None,
+        num_classes: npt.ArrayLike | None = None,
         directed: bool = False,
         name: str = "graph",
+        where: str = "",
         source: str = "",
         notes: tuple[str, ...] = (),
         split_seed: int = 0,
         part_of: npt.NDArray[np.int32] | None = None,
+        labelled: npt.ArrayLike | None = None,
+        scratch: Path | None = None,
     ) -> Graph:
-        """Graph of arcs `edge_index` [2, E] (source row, target row), in memory.
+        """Graph of arcs `edge_index` [2, E] (source row, target row).
 
-        Arcs are symmetrised unless `directed`, duplicates merged, self loops removed. `labels` is
-        [N] class ids (NaN or -1 = unlabelled) or multi-hot [N, C]. `split` is uint8 [N]; without
-        one, the labelled nodes are split 60/20/20 by `split_seed`, and a note says so.
+        Arcs are symmetrised unless `directed`, duplicates merged, self loops removed. `features` is an
+        array, a scipy matrix or a recipe, `degree` or `random:64`. `labels` is [N] class ids (NaN or -1 =
+        unlabelled) or multi-hot [N, C]; with `labelled` (node ids or a mask) only those nodes' count.
+        `split` is [N] codes, 0 none, 1 train, 2 val, 3 test, or the three lists (train, val, test) of node
+        ids or masks; without one, the labelled nodes are split 60/20/20 by `split_seed`, and a note says
+        so. With `scratch`, a folder, the adjacency is kept there, memory-mapped. Errors name `where` the
+        arrays come from, or else the graph.
+
+        `edge_index` and `features` may be functions that read them: each is called once, the features
+        after the arcs are no longer in memory.
+
+        Raises:
+            UserError: something does not fit together.
         """
-        label_array, task = as_labels(name, np.asarray(labels))
+        where = where or name
+        label_array, task = as_labels(where, as_numpy(f"{where}: label", labels))
         num_nodes = label_array.shape[0]
-        arcs = checked_arcs(name, np.asarray(edge_index), num_nodes)
-        adjacency = csr_from_arcs(arcs[0], arcs[1], num_nodes, symmetrise=not directed)
-        labelled = label_array >= 0 if task == "single" else np.ones(num_nodes, np.bool_)
-        if split is None:
-            split, note = seeded_split(labelled, split_seed)
-            notes = (*notes, note)
-        split_array, dropped = labelled_split(np.asarray(split, np.uint8), labelled)
-        if dropped:
-            notes = (*notes, f"{dropped} nodes of the split have no label and were left out of it")
+        adjacency = adjacency_of(where, edge_index, num_nodes, directed=directed, scratch=scratch)
+        known = labelled_nodes(where, label_array, task, labelled)
+        codes, said = _split(where, split, known, checked_seed(f"{where}: split_seed", split_seed))
+        table = features() if callable(features) else features
+        if isinstance(table, str):
+            table = made_features(where, table, adjacency.degree)
+        if part_of is not None:
+            check_kind(f"{where}: part_of", part_of, WHOLE, "part numbers")
         return cls(
             adjacency=adjacency,
-            features=as_features(features),
+            features=as_features(where, table),
             labels=label_array,
-            split=split_array,
-            num_classes=num_classes or count_classes(name, label_array, task),
+            split=codes,
+            num_classes=count_classes(where, label_array, task)
+            if num_classes is None
+            else stated_classes(where, num_classes, num_nodes),
             task=task,
             directed=directed,
-            name=name,
+            name=printable(name),
             source=source,
-            notes=notes,
+            notes=(*notes, *said),
             part_of=part_of,
         )
 
     @classmethod
-    def from_dgl(cls, graph: Any, **options: Any) -> Graph:
-        """Graph of a homogeneous DGLGraph; options as `partition.interchange.from_dgl`."""
-        from partition import interchange
-
-        return interchange.from_dgl(graph, **options)
+    def from_dgl(cls, graph: Any, *, name: str = "dgl", features: str = "", **more: Any) -> Graph:
+        """Graph of a homogeneous DGLGraph; `features` is a recipe, the rest as for `from_arrays`."""
+        return cls.assembled(interchange.from_dgl(graph, name), name=name, features=features, **more)
 
     @classmethod
-    def from_pyg(cls, data: Any, **options: Any) -> Graph:
-        """Graph of a homogeneous PyG Data; options as `partition.interchange.from_pyg`."""
-        from partition import interchange
+    def from_pyg(cls, data: Any, *, name: str = "pyg", features: str = "", **more: Any) -> Graph:
+        """Graph of a homogeneous PyG Data; `features` is a recipe, the rest as for `from_arrays`."""
+        return cls.assembled(interchange.from_pyg(data, name), name=name, features=features, **more)
 
-        return interchange.from_pyg(data, **options)
+    @classmethod
+    def assembled(
+        cls, found: interchange.GraphArrays, *, name: str, features: str, num_classes: int = 0, **more: Any
+    ) -> Graph:
+        """Graph of what another library holds; `features` is a recipe, or empty for those of the library."""
+        table = features or found.features
+        if table is None:
+            keys = ", ".join(interchange.FEATURE_KEYS)
+            raise UserError(f"{name}: no node features under {keys}; use {WAYS_OUT}")
+        return cls.from_arrays(
+            found.edge_index,
+            features=table,
+            labels=found.labels,
+            split=found.masks,
+            num_classes=num_classes or None,
+            name=name,
+            **more,
+        )
 
     def to_dgl(self) -> Any:
         """A DGLGraph with `feat`, `label`, `train_mask`, `val_mask`, `test_mask`."""
-        from partition import interchange
-
-        return interchange.to_dgl(self)
+        return interchange.to_dgl(self._arrays())
 
     def to_pyg(self) -> Any:
         """A PyG Data with `x`, `y`, `edge_index` and the three masks."""
-        from partition import interchange
+        return interchange.to_pyg(self._arrays())
 
-        return interchange.to_pyg(self)
-
-
-def checked_arcs(name: str, edge_index: npt.NDArray[Any], num_nodes: int) -> IntArray:
-    """`edge_index` as integers [2, E]; ValueError for another shape, a fraction or a node beyond N."""
-    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
-        raise UserError(f"{name}: edge_index has shape {edge_index.shape}; expected [2, E]")
-    if not np.issubdtype(edge_index.dtype, np.integer):
-        raise UserError(f"{name}: edge_index has dtype {edge_index.dtype}; expected int32 or int64")
-    if edge_index.shape[1]:
-        low, high = int(edge_index.min()), int(edge_index.max())
-        if low < 0 or high >= num_nodes:
-            wrong = low if low < 0 else high
-            column = int(np.flatnonzero((edge_index == wrong).any(axis=0))[0])
-            raise UserError(
-                f"{name}: edge {column} names node {wrong}, but there are {num_nodes} nodes (labels); "
-                f"ids go from 0 to {num_nodes - 1}"
-            )
-    return edge_index
-
-
-def as_features(features: Features) -> Features:
-    """float32, without loading a memmap that already is."""
-    if sp.issparse(features):
-        matrix = sp.csr_matrix(features)
-        matrix.sum_duplicates()
-        return matrix if matrix.dtype == np.float32 else matrix.astype(np.float32)
-    array = features if isinstance(features, np.ndarray) else np.asarray(features)
-    return array if array.dtype == np.float32 else array.astype(np.float32)
-
-
-def _check_features(name: str, features: Features, num_nodes: int) -> None:
-    if features.ndim != 2 or features.shape[0] != num_nodes or features.shape[1] == 0:
-        raise UserError(
-            f"{name}: features have shape {tuple(features.shape)}, but there are {num_nodes} nodes (labels); "
-            f"expected [{num_nodes}, F] with F >= 1"
+    def _arrays(self) -> interchange.GraphArrays:
+        return interchange.GraphArrays(
+            edge_index=np.stack([self.indices, row_numbers(self.indptr)]).astype(np.int64),
+            features=dense_features(self.features),
+            labels=np.array(self.labels),
+            masks=tuple(self.split == code for code in SPLIT_NAMES),
         )
-    if sp.issparse(features):
-        if not np.isfinite(features.data).all():
-            entry = int(np.flatnonzero(~np.isfinite(features.data))[0])
-            row = int(np.searchsorted(features.indptr, entry, side="right")) - 1
-            _raise_not_finite(name, row, num_nodes)
-        return
-    step = max(1, (1 << 22) // features.shape[1])
-    for start in range(0, num_nodes, step):
-        finite = np.isfinite(features[start : start + step])
-        if not finite.all():
-            _raise_not_finite(name, start + int(np.flatnonzero(~finite.all(axis=1))[0]), num_nodes)
 
 
-def _raise_not_finite(name: str, row: int, num_nodes: int) -> None:
-    raise UserError(
-        f"{name}: features of row {row} (of {num_nodes}) hold NaN or infinity; "
-        "replace them in the source, for example with numpy.nan_to_num"
-    )
+def _split(
+    name: str, split: Any, labelled: BoolArray, seed: int
+) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Split codes of labelled nodes, uint8 [N], and what should be said about them."""
+    if split is None:
+        codes, note = seeded_split(labelled, seed)
+        return codes, (note,)
+    codes, dropped = labelled_split(as_split(name, split, labelled.size), labelled)
+    said = f"{dropped} nodes of the split have no label and were left out of it"
+    return codes, (said,) if dropped else ()
 
 
 def _check_labels(graph: Graph) -> None:
@@ -246,7 +260,11 @@ def _check_labels(graph: Graph) -> None:
         raise UserError(f"{graph.name}: {graph.labels.shape[0]} labels for {graph.num_nodes} nodes")
     if graph.task == "multi":
         assert graph.labels.dtype == np.uint8
-        assert graph.labels.ndim == 2
+        if graph.labels.shape[1] != graph.num_classes:
+            raise UserError(
+                f"{graph.name}: num_classes is {graph.num_classes}, but multi-hot labels have "
+                f"{graph.labels.shape[1]} columns"
+            )
         return
     low, high = int(graph.labels.min()), int(graph.labels.max())
     if low < -1 or high >= graph.num_classes:
@@ -259,13 +277,9 @@ def _check_labels(graph: Graph) -> None:
 
 
 def _check_split(graph: Graph) -> None:
-    if graph.split.shape != (graph.num_nodes,) or graph.split.dtype != np.uint8:
-        raise UserError(f"{graph.name}: split of shape {graph.split.shape} for {graph.num_nodes} nodes")
+    assert graph.split.shape == (graph.num_nodes,)
+    assert graph.split.dtype == np.uint8
     counts = np.bincount(graph.split, minlength=4)
-    if counts.size > 4:
-        raise UserError(
-            f"{graph.name}: split code {counts.size - 1}; codes are 0 none, 1 train, 2 val, 3 test"
-        )
     for code, part in SPLIT_NAMES.items():
         if counts[code] == 0:
             raise UserError(
@@ -283,6 +297,4 @@ __all__ = [
     "Features",
     "Graph",
     "Task",
-    "as_features",
-    "checked_arcs",
 ]

@@ -1,160 +1,125 @@
-"""Graphs of DGL and PyG into ours and back; neither library is imported before it is needed.
+"""Graphs of DGL and PyG as plain arrays and back; neither library is imported before it is needed.
 
 Node features are looked for under `feat`, `features`, `x`; labels under `label`, `labels`, `y`; the split
 under `train_mask`, `val_mask`, `test_mask` (the first column where there are several splits).
 
 Shapes:
-    N nodes   E arcs   F features
+    N nodes   E arcs   F features   C classes
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from partition.adjacency import row_numbers
+from partition.arrays import as_numpy
 from partition.errors import UserError
-from partition.graph import Graph
-from partition.labels import SPLIT_NAMES, split_from_indices
+from partition.labels import SPLIT_NAMES
 from partition.optional import optional
-from partition.sources.features import WAYS_OUT, made_features
 
 FEATURE_KEYS = ("feat", "features", "x")
 LABEL_KEYS = ("label", "labels", "y")
-Lookup = Callable[[str], Any]
 
 
-def from_dgl(
-    graph: Any,
-    *,
-    name: str = "dgl",
-    features: str = "",
-    directed: bool = False,
-    num_classes: int = 0,
-    **more: Any,
-) -> Graph:
-    """Graph of a homogeneous `dgl.DGLGraph` with the usual node data."""
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class GraphArrays:
+    """What a graph of another library holds, unchecked."""
+
+    edge_index: npt.NDArray[Any]
+    """[2, E]: source row, target row."""
+    features: npt.NDArray[Any] | None
+    """[N, F]"""
+    labels: npt.NDArray[Any]
+    """[N] class ids or multi-hot [N, C]."""
+    masks: tuple[npt.NDArray[np.bool_], ...] | None
+    """Of the training, validation and test nodes, bool [N] each."""
+
+
+def looked_up(name: str, lookup: Callable[[str], Any], edge_index: npt.NDArray[Any]) -> GraphArrays:
+    """The arrays that `lookup` knows by one of their usual names; it answers None for others.
+
+    Raises:
+        UserError: there are no labels.
+    """
+
+    def first(keys: tuple[str, ...]) -> npt.NDArray[Any] | None:
+        found = ((key, lookup(key)) for key in keys)
+        return next((as_numpy(f"{name}: {key}", value) for key, value in found if value is not None), None)
+
+    labels = first(LABEL_KEYS)
+    if labels is None:
+        raise UserError(f"{name}: no labels; they are looked for under {', '.join(LABEL_KEYS)}")
+    masks = [first((f"{part}_mask",)) for part in SPLIT_NAMES.values()]
+    whole = tuple(_first_column(mask).astype(bool) for mask in masks if mask is not None)
+    return GraphArrays(
+        edge_index=edge_index,
+        features=first(FEATURE_KEYS),
+        labels=labels,
+        masks=whole if len(whole) == len(masks) else None,
+    )
+
+
+def _first_column(mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return mask if mask.ndim < 2 else mask[:, 0]
+
+
+def from_dgl(graph: Any, name: str) -> GraphArrays:
+    """The arrays of a homogeneous `dgl.DGLGraph` with the usual node data."""
     if len(graph.ntypes) != 1 or len(graph.etypes) != 1:
         raise UserError(
             f"{name}: {len(graph.ntypes)} node types and {len(graph.etypes)} edge types; only homogeneous "
             "graphs can be read, see dgl.to_homogeneous"
         )
-    source, target = graph.edges(order="eid")
-    found = {key: as_numpy(value) for key, value in graph.ndata.items()}
-    return _assemble(
-        name, found.get, np.stack([as_numpy(source), as_numpy(target)]), features, directed, num_classes, more
-    )
+    ends = [as_numpy(f"{name}: edges", end) for end in graph.edges(order="eid")]
+    return looked_up(name, dict(graph.ndata).get, np.stack(ends))
 
 
-def from_pyg(
-    data: Any,
-    *,
-    name: str = "pyg",
-    features: str = "",
-    directed: bool = False,
-    num_classes: int = 0,
-    **more: Any,
-) -> Graph:
-    """Graph of a homogeneous `torch_geometric.data.Data`."""
-    if data.get("edge_index") is None and data.get("adj_t") is None:
+def from_pyg(data: Any, name: str) -> GraphArrays:
+    """The arrays of a homogeneous `torch_geometric.data.Data`."""
+    if data.get("edge_index") is not None:
+        edge_index = as_numpy(f"{name}: edge_index", data.edge_index)
+    elif data.get("adj_t") is not None:
+        edge_index = np.stack([as_numpy(f"{name}: adj_t", end) for end in _ends(data.adj_t)])
+    else:
         raise UserError(
             f"{name}: neither edge_index nor adj_t; only homogeneous node-classification data can be read"
         )
-    if data.get("edge_index") is not None:
-        edge_index = as_numpy(data.edge_index)
-    else:
-        target, source, _ = (
-            data.adj_t.t().coo() if hasattr(data.adj_t, "coo") else (*data.adj_t.to_sparse_coo().indices(), 0)
-        )
-        edge_index = np.stack([as_numpy(source), as_numpy(target)])
-
-    def lookup(key: str) -> npt.NDArray[Any] | None:
-        value = data.get(key)
-        return None if value is None else as_numpy(value)
-
-    return _assemble(name, lookup, edge_index, features, directed, num_classes, more)
+    return looked_up(name, data.get, edge_index)
 
 
-def to_dgl(graph: Graph) -> Any:
+def _ends(adj_t: Any) -> tuple[Any, Any]:
+    """Sources and targets of a transposed adjacency: a torch_sparse.SparseTensor or a sparse tensor."""
+    target, source = adj_t.coo()[:2] if hasattr(adj_t, "coo") else adj_t.to_sparse_coo().coalesce().indices()
+    return source, target
+
+
+def to_dgl(arrays: GraphArrays) -> Any:
     """A `dgl.DGLGraph` with `feat`, `label` and the three masks."""
     dgl, torch = optional("dgl"), optional("torch")
-    source, target = _arcs(graph)
-    made = dgl.graph((torch.from_numpy(source), torch.from_numpy(target)), num_nodes=graph.num_nodes)
-    made.ndata["feat"] = torch.from_numpy(_dense(graph))
-    made.ndata["label"] = torch.from_numpy(np.array(graph.labels))
-    for code, part in SPLIT_NAMES.items():
-        made.ndata[f"{part}_mask"] = torch.from_numpy(graph.split == code)
+    ends = tuple(torch.from_numpy(end) for end in arrays.edge_index)
+    made = dgl.graph(ends, num_nodes=arrays.labels.shape[0])
+    made.ndata.update(_tensors(arrays, "feat", "label"))
     return made
 
 
-def to_pyg(graph: Graph) -> Any:
+def to_pyg(arrays: GraphArrays) -> Any:
     """A `torch_geometric.data.Data` with `x`, `y`, `edge_index` and the three masks."""
     made, torch = optional("torch_geometric.data").Data(), optional("torch")
-    made.edge_index = torch.from_numpy(np.stack(_arcs(graph)))
-    made.x = torch.from_numpy(_dense(graph))
-    made.y = torch.from_numpy(np.array(graph.labels))
-    made.num_nodes = graph.num_nodes
-    for code, part in SPLIT_NAMES.items():
-        made[f"{part}_mask"] = torch.from_numpy(graph.split == code)
+    made.edge_index = torch.from_numpy(arrays.edge_index)
+    made.num_nodes = arrays.labels.shape[0]
+    for key, tensor in _tensors(arrays, "x", "y").items():
+        made[key] = tensor
     return made
 
 
-def as_numpy(value: Any) -> npt.NDArray[Any]:
-    """A tensor or array as an array on the CPU."""
-    array: npt.NDArray[Any] = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-    return array
-
-
-def _assemble(
-    name: str,
-    lookup: Lookup,
-    edge_index: npt.NDArray[Any],
-    features: str,
-    directed: bool,
-    num_classes: int,
-    more: dict[str, Any],
-) -> Graph:
-    labels = _first(name, lookup, LABEL_KEYS, "labels")
-    if features:
-        degree = np.bincount(edge_index.reshape(-1), minlength=labels.shape[0])
-        table = made_features(name, features, degree.astype(np.int64))
-    else:
-        table = _first(name, lookup, FEATURE_KEYS, f"node features; use {WAYS_OUT}; otherwise they are")
-    return Graph.from_arrays(
-        edge_index,
-        features=table,
-        labels=labels,
-        split=_split(name, lookup, labels.shape[0]),
-        num_classes=num_classes or None,
-        directed=directed,
-        name=name,
-        **more,
-    )
-
-
-def _first(name: str, lookup: Lookup, keys: tuple[str, ...], what: str) -> npt.NDArray[Any]:
-    for key in keys:
-        if (found := lookup(key)) is not None:
-            array: npt.NDArray[Any] = found
-            return array
-    raise UserError(f"{name}: no {what} looked for under {', '.join(keys)}")
-
-
-def _split(name: str, lookup: Lookup, num_nodes: int) -> npt.NDArray[np.uint8] | None:
-    masks = [lookup(f"{part}_mask") for part in SPLIT_NAMES.values()]
-    if any(mask is None for mask in masks):
-        return None
-    first = [(mask if mask.ndim == 1 else mask[:, 0]).astype(bool) for mask in masks]
-    return split_from_indices(name, num_nodes, *first)
-
-
-def _arcs(graph: Graph) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    return graph.indices.astype(np.int64), row_numbers(graph.indptr).astype(np.int64)
-
-
-def _dense(graph: Graph) -> npt.NDArray[np.float32]:
-    dense = graph.features if isinstance(graph.features, np.ndarray) else graph.features.toarray()
-    return np.array(dense, dtype=np.float32)
+def _tensors(arrays: GraphArrays, features: str, labels: str) -> dict[str, Any]:
+    """Node data by the names that the library's users expect."""
+    assert arrays.masks is not None
+    torch = optional("torch")
+    names = (features, labels, *(f"{part}_mask" for part in SPLIT_NAMES.values()))
+    found = (arrays.features, arrays.labels, *arrays.masks)
+    return {name: torch.from_numpy(array) for name, array in zip(names, found, strict=True)}

@@ -21,15 +21,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
 from partition.errors import UserError, nearest
 from partition.graph import Graph
+from partition.labels import checked_seed
 
 KINDS = ("synthetic", "npz", "ogb", "dgl", "pyg")
 _TRAILING_OPTION = re.compile(r"^(?P<head>.*?)(?:^|,)(?P<key>[a-z_]+)=(?P<value>[^,=]*)$", re.DOTALL)
+
+
+def _silent(_: str) -> None:
+    return
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +47,11 @@ class SourceSpec:
     target: str
     options: dict[str, str]
     text: str
+    say: Callable[[str], None] = _silent
+    """Told what takes long while reading."""
 
     def only(self, *allowed: str) -> None:
-        """ValueError, with the nearest name, for an option that this kind does not have."""
+        """UserError, with the nearest name, for an option that this kind does not have."""
         for key in self.options:
             if key not in allowed:
                 raise UserError(
@@ -54,9 +63,16 @@ class SourceSpec:
         """Whole-number option."""
         return int(self._number(key, int, default, "a whole number"))
 
+    def seed(self, key: str) -> int:
+        """Option that seeds a generator; 0 where it is absent."""
+        return checked_seed(f"{self.text}: {key}", self.integer(key, 0))
+
     def real(self, key: str, default: float) -> float:
-        """Real-valued option."""
-        return float(self._number(key, float, default, "a number"))
+        """Real-valued option; infinity and NaN are no numbers here."""
+        number = float(self._number(key, float, default, "a number"))
+        if not math.isfinite(number):
+            raise UserError(f"{self.text}: {key}={self.options[key]} is not a finite number")
+        return number
 
     def flag(self, key: str, default: bool = False) -> bool:
         """Option that is true or false."""
@@ -67,7 +83,19 @@ class SourceSpec:
 
     def folder(self, key: str) -> Path | None:
         """Option that names a folder."""
-        return Path(self.options[key]).expanduser() if key in self.options else None
+        return self._path(self.options[key]) if key in self.options else None
+
+    def file(self) -> Path:
+        """The target, which names a file."""
+        return self._path(self.target)
+
+    def _path(self, text: str) -> Path:
+        try:
+            path = Path(text).expanduser()
+            path.exists()  # a name that no file can have is refused here, once
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UserError(f"{self.kind}: '{text[:60]}' names no file ({error.args[-1]})") from error
+        return path
 
     def _number(self, key: str, kind: type[int] | type[float], default: float, what: str) -> float:
         try:
@@ -84,7 +112,7 @@ class Loader(Protocol):
 
 
 def parse(source: str) -> SourceSpec:
-    """Take a SOURCE string apart; ValueError with the nearest kind for an unknown one."""
+    """Take a SOURCE string apart; UserError with the nearest kind for an unknown one."""
     kind, _, rest = source.partition(":")
     if kind.lower() not in KINDS:
         raise UserError(
@@ -98,8 +126,11 @@ def parse(source: str) -> SourceSpec:
     return SourceSpec(kind.lower(), rest, options, source)
 
 
-def load(source: str) -> Graph:
-    """The graph that `source` names; ValueError, one line, for anything wrong with it."""
-    spec = parse(source)
+def load(source: str, say: Callable[[str], None] = _silent) -> Graph:
+    """The graph that `source` names; UserError for anything wrong with it.
+
+    `say` is told what takes long.
+    """
+    spec = dataclasses.replace(parse(source), say=say)
     module = importlib.import_module(f"partition.sources.{spec.kind}")
     return cast(Loader, module.load)(spec)

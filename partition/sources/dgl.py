@@ -12,22 +12,27 @@ In a partition folder, nodes have DGL's numbers: those of the graph before are n
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from partition.errors import UserError, nearest, one_line
+from partition.arrays import as_numpy
+from partition.errors import UserError, nearest, one_line, printable
 from partition.graph import Graph
-from partition.interchange import as_numpy, from_dgl
+from partition.interchange import looked_up
+from partition.labels import listed_nodes
 from partition.optional import optional
+from partition.room import check_room
 from partition.sources import SourceSpec
-from partition.sources.features import standardised
 
+LONGEST_NAME = 100
 DATA_SETS = {
     "reddit": "RedditDataset",
     "yelp": "YelpDataset",
@@ -47,7 +52,7 @@ def load(spec: SourceSpec) -> Graph:
     """Graph of a DGL data set or partition folder."""
     spec.only("root", "directed", "features", "split_seed", "standardise")
     if spec.target.endswith(".json"):
-        return _partition(spec, Path(spec.target).expanduser())
+        return _partition(spec, spec.file())
     name, kind = _class(spec)
     taken = inspect.signature(kind).parameters
     options = {"raw_dir": str(spec.folder("root")) if spec.folder("root") else None, "verbose": False}
@@ -60,16 +65,16 @@ def load(spec: SourceSpec) -> Graph:
             f"{spec.text}: DGL could not load it ({type(error).__name__}: {one_line(error)}); "
             "put its files under root=FOLDER, or use npz:FILE"
         ) from error
-    read = from_dgl(
+    read = Graph.from_dgl(
         graph,
         name=name,
         source=spec.text,
         features=spec.options.get("features", ""),
         directed=spec.flag("directed"),
         num_classes=int(getattr(made, "num_classes", 0) or 0),
-        split_seed=spec.integer("split_seed", 0),
+        split_seed=spec.seed("split_seed"),
     )
-    return standardised(read) if spec.flag("standardise", default=name == "yelp") else read
+    return read.standardised() if spec.flag("standardise", default=name == "yelp") else read
 
 
 def _class(spec: SourceSpec) -> tuple[str, Any]:
@@ -86,65 +91,98 @@ def _class(spec: SourceSpec) -> tuple[str, Any]:
     return name, kind
 
 
+@dataclasses.dataclass(frozen=True)
+class DglParts:
+    """What the description of a partition folder says."""
+
+    name: str
+    num_nodes: int
+    parts: tuple[tuple[Path, Path], ...]
+    """Files of each part: its graph and its node data."""
+
+
 def _partition(spec: SourceSpec, config: Path) -> Graph:
     """The graph of a folder of DGL's parts, with its assignment."""
+    described = _description(config)
+    check_room(str(config), 4 * described.num_nodes, "num_nodes cannot be right")
+    part_of = np.full(described.num_nodes, -1, np.int32)
+    tables: dict[str, npt.NDArray[Any]] = {}
+    arcs = [_read_part(files, part, part_of, tables) for part, files in enumerate(described.parts)]
+    if (part_of < 0).any():
+        lost = int(np.flatnonzero(part_of < 0)[0])
+        raise UserError(f"{config}: node {lost} of {part_of.size} is in no part; the folder is not whole")
+    return Graph.assembled(
+        looked_up(str(config), tables.get, np.concatenate(arcs, axis=1)),
+        name=described.name,
+        where=str(config),
+        source=spec.text,
+        features=spec.options.get("features", ""),
+        directed=spec.flag("directed"),
+        split_seed=spec.seed("split_seed"),
+        part_of=part_of,
+    )
+
+
+def _description(config: Path) -> DglParts:
     if not config.is_file():
         raise UserError(
             f"{config}: no such file; dgl:FOLDER/NAME.json is what dgl.distributed.partition_graph wrote"
         )
     try:
-        described = json.loads(config.read_text())
-        parts, num_nodes = int(described["num_parts"]), int(described["num_nodes"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config}: not a description of DGL parts ({error})") from error
-    if len(described.get("ntypes", {"_N": 0})) != 1:
-        raise UserError(
-            f"{config}: {len(described['ntypes'])} node types; only homogeneous graphs can be read"
+        said = json.loads(config.read_text())
+        types = len(said.get("ntypes", {"_N": 0}))
+        files = [said[f"part-{part}"] for part in range(int(said["num_parts"]))]
+        described = DglParts(
+            printable(str(said.get("graph_name", config.stem)))[:LONGEST_NAME],
+            int(said["num_nodes"]),
+            tuple((config.parent / pair["part_graph"], config.parent / pair["node_feats"]) for pair in files),
         )
-    part_of = np.empty(num_nodes, np.int32)
-    tables: dict[str, npt.NDArray[Any]] = {}
-    arcs = [
-        _read_part(config.parent, described[f"part-{part}"], part, num_nodes, part_of, tables)
-        for part in range(parts)
-    ]
-    whole = optional("dgl").graph(tuple(np.concatenate(arcs, axis=1)), num_nodes=num_nodes)
-    torch = optional("torch")
-    for key, table in tables.items():
-        whole.ndata[key] = torch.from_numpy(table)
-    return from_dgl(
-        whole,
-        name=str(described.get("graph_name", config.stem)),
-        source=spec.text,
-        features=spec.options.get("features", ""),
-        directed=spec.flag("directed"),
-        split_seed=spec.integer("split_seed", 0),
-        part_of=part_of,
-    )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as error:
+        raise UserError(f"{config}: not a description of DGL parts ({one_line(error)})") from error
+    if types != 1:
+        raise UserError(f"{config}: {types} node types; only homogeneous graphs can be read")
+    if described.num_nodes < 1 or not described.parts:
+        raise UserError(f"{config}: {described.num_nodes} nodes in {len(files)} parts")
+    return described
 
 
 def _read_part(
-    folder: Path,
-    files: dict[str, str],
+    files: tuple[Path, Path],
     part: int,
-    num_nodes: int,
     part_of: npt.NDArray[np.int32],
     tables: dict[str, npt.NDArray[Any]],
 ) -> npt.NDArray[Any]:
     """Arcs [2, E] of one DGL part, in global ids; fills in its nodes' part and node data."""
     reading = optional("dgl.data.utils")
-    for name in ("part_graph", "node_feats"):
-        if not (folder / files[name]).is_file():
-            raise UserError(f"{folder / files[name]}: missing; part {part} of the DGL folder is not whole")
-    local = reading.load_graphs(str(folder / files["part_graph"]))[0][0]
-    ids, inner = as_numpy(local.ndata["_ID"]), as_numpy(local.ndata["inner_node"]).astype(bool)
-    part_of[ids[inner]] = part
-    for key, tensor in reading.load_tensors(str(folder / files["node_feats"])).items():
-        table = as_numpy(tensor)
-        whole = tables.setdefault(
-            key.rpartition("/")[2], np.zeros((num_nodes, *table.shape[1:]), table.dtype)
-        )
-        whole[ids[inner]] = table
-    source, target = (as_numpy(ends) for ends in local.edges())
-    own = as_numpy(local.edata["inner_edge"]).astype(bool)
-    arcs: npt.NDArray[Any] = ids[np.stack([source[own], target[own]])]
+    graph_file, table_file = files
+    with _dgl_reads(graph_file):
+        local = reading.load_graphs(str(graph_file))[0][0]
+        found = {key: as_numpy(key, local.ndata[key]) for key in ("_ID", "inner_node")}
+        ends = np.stack([as_numpy("edges", end) for end in local.edges()])
+        own = as_numpy("inner_edge", local.edata["inner_edge"]).astype(bool)
+    with _dgl_reads(table_file):
+        read = {key: as_numpy(key, table) for key, table in reading.load_tensors(str(table_file)).items()}
+    ids = listed_nodes(str(graph_file), "_ID", found["_ID"], part_of.size)
+    inner = ids[found["inner_node"].astype(bool)]
+    part_of[inner] = part
+    for key, table in read.items():
+        shape = (part_of.size, *table.shape[1:])
+        whole = tables.setdefault(key.rpartition("/")[2], np.zeros(shape, table.dtype))
+        if table.shape[:1] != inner.shape or whole.shape != shape:
+            raise UserError(
+                f"{table_file}: {key} has shape {table.shape} for {inner.size} nodes and {whole.shape} in all"
+            )
+        whole[inner] = table
+    arcs: npt.NDArray[Any] = ids[ends[:, own]]
     return arcs
+
+
+@contextlib.contextmanager
+def _dgl_reads(file: Path) -> Iterator[None]:
+    """DGL's own format is read, and believed, by DGL; its errors are of kinds of its own."""
+    if not file.is_file():
+        raise UserError(f"{file}: missing; the DGL folder is not whole")
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{file}: DGL cannot read it ({one_line(error)}); copy the folder again") from error

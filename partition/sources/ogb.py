@@ -17,25 +17,25 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import importlib
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from partition.adjacency import csr_from_arcs
+from partition.edges import checked_arcs
 from partition.errors import UserError, nearest, one_line
-from partition.graph import Features, Graph, as_features, checked_arcs
-from partition.labels import as_labels, labelled_split, split_from_indices
+from partition.features import Features
+from partition.graph import Graph
 from partition.optional import optional
 from partition.sources import SourceSpec
 from partition.sources.archive import open_archive
-from partition.sources.features import made_features
 
 DEFAULT_ROOT = "dataset"
 
@@ -76,29 +76,18 @@ def load(spec: SourceSpec) -> Graph:
 
 
 def _read(spec: SourceSpec, folder: Path, known: OgbSet) -> Graph:
-    edge_index, features, labels = (_binary if known.binary else _text)(folder / "raw")
-    label_array, task = as_labels(spec.target, labels)
-    num_nodes = label_array.shape[0]
-    arcs = checked_arcs(spec.target, edge_index, num_nodes)
-    directed = spec.flag("directed")
-    adjacency = csr_from_arcs(
-        arcs[0], arcs[1], num_nodes, symmetrise=not directed, scratch=spec.folder("scratch")
-    )
-    labelled = label_array >= 0 if task == "single" else np.ones(num_nodes, np.bool_)
-    split, dropped = labelled_split(_split(folder, known, num_nodes), labelled)
-    if "features" in spec.options:
-        features = made_features(spec.text, spec.options["features"], adjacency.degree)
-    return Graph(
-        adjacency=adjacency,
-        features=as_features(features),
-        labels=label_array,
-        split=split,
-        num_classes=known.classes if task == "single" else int(label_array.shape[1]),
-        task=task,
-        directed=directed,
+    raw = folder / "raw"
+    edge_index, features, labels = _binary(raw, spec.say) if known.binary else _text(raw)
+    return Graph.from_arrays(
+        edge_index,
+        features=spec.options.get("features", features),
+        labels=labels,
+        split=_split(folder, known),
+        num_classes=known.classes,
+        directed=spec.flag("directed"),
         name=spec.target,
         source=spec.text,
-        notes=(f"{dropped} nodes of the split have no label and were left out of it",) if dropped else (),
+        scratch=spec.folder("scratch"),
     )
 
 
@@ -111,16 +100,25 @@ def _text(raw: Path) -> tuple[npt.NDArray[Any], Features, npt.NDArray[Any]]:
         raise UserError(f"{raw}: {labels.shape[0]} labels for {stated} nodes; fetch the folder again")
     if (raw / "node-feat.csv.gz").is_file():
         return edge_index, _table(raw / "node-feat.csv.gz", np.float32), labels
-    return edge_index, edge_means(edge_index, _table(raw / "edge-feat.csv.gz", np.float32), stated), labels
+    arcs = checked_arcs(str(raw), edge_index, stated)
+    edge_features = _table(raw / "edge-feat.csv.gz", np.float32)
+    if edge_features.shape[0] != arcs.shape[1]:
+        raise UserError(
+            f"{raw}: features of {edge_features.shape[0]} edges for {arcs.shape[1]}; fetch the folder again"
+        )
+    return arcs, edge_means(arcs, edge_features, stated), labels
 
 
-def _binary(raw: Path) -> tuple[npt.NDArray[Any], Features, npt.NDArray[Any]]:
+def _binary(raw: Path, say: Callable[[str], None]) -> tuple[npt.NDArray[Any], Features, npt.NDArray[Any]]:
     """The same from the npz files, memory-mapped where they are stored uncompressed."""
     for path in (raw / "data.npz", raw / "node-label.npz"):
         if not path.is_file():
             raise UserError(f"{path}: missing; fetch the folder again")
-    with open_archive(raw / "data.npz") as arrays, open_archive(raw / "node-label.npz") as label_arrays:
-        return arrays["edge_index"], arrays["node_feat"], label_arrays["node_label"]
+    with open_archive(raw / "data.npz", say) as arrays, open_archive(raw / "node-label.npz", say) as labels:
+        try:
+            return arrays["edge_index"], arrays["node_feat"], labels["node_label"]
+        except KeyError as error:
+            raise UserError(f"{raw}: no array {error}; fetch the folder again") from error
 
 
 def edge_means(
@@ -136,10 +134,9 @@ def edge_means(
     return means
 
 
-def _split(folder: Path, known: OgbSet, num_nodes: int) -> npt.NDArray[np.uint8]:
+def _split(folder: Path, known: OgbSet) -> list[npt.NDArray[Any]]:
     lists = folder / "split" / known.split
-    listed = [_table(lists / f"{part}.csv.gz", np.int64)[:, 0] for part in ("train", "valid", "test")]
-    return split_from_indices(folder.name, num_nodes, *listed)
+    return [_table(lists / f"{part}.csv.gz", np.int64)[:, 0] for part in ("train", "valid", "test")]
 
 
 def _table(path: Path, dtype: Any) -> npt.NDArray[Any]:
@@ -149,7 +146,7 @@ def _table(path: Path, dtype: Any) -> npt.NDArray[Any]:
     pandas = optional("pandas")
     try:
         frame = pandas.read_csv(path, compression="gzip", header=None, dtype=dtype)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, OverflowError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path}: not a whole csv.gz file ({one_line(error)})") from error
     table: npt.NDArray[Any] = frame.to_numpy()
     return table
@@ -163,7 +160,7 @@ def _download(name: str, root: Path, folder: Path) -> None:
             root.mkdir(parents=True, exist_ok=True)
             archive = url_tools.download_url(address, str(root), log=False)
             url_tools.extract_zip(archive, str(root))
-    except (ImportError, OSError) as error:
+    except (UserError, OSError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{wanted}, and it cannot be fetched ({one_line(error)}); put the unpacked folder there, "
             f"or name another with ogb:{name},root=FOLDER"
@@ -177,7 +174,7 @@ def _download(name: str, root: Path, folder: Path) -> None:
 
 def _address(name: str) -> str:
     """Where the benchmark keeps the archive, from the table that comes with ogb."""
-    package = importlib.import_module("ogb")
+    package = optional("ogb")
     table = Path(str(package.__file__)).parent / "nodeproppred" / "master.csv"
     with table.open(newline="") as file:
         rows = list(csv.reader(file))
@@ -193,7 +190,7 @@ def quiet_ogb() -> Iterator[Any]:
     sys.modules["outdated"] = None  # type: ignore[assignment]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            yield importlib.import_module("ogb.utils.url")
+            yield optional("ogb.utils.url")
     finally:
         if before is absent:
             del sys.modules["outdated"]

@@ -16,10 +16,8 @@ from typing import Any
 
 from partition.errors import UserError, nearest, one_line
 from partition.graph import Graph
-from partition.interchange import from_pyg
 from partition.optional import optional
 from partition.sources import SourceSpec
-from partition.sources.features import standardised
 
 
 def load(spec: SourceSpec) -> Graph:
@@ -41,16 +39,16 @@ def load(spec: SourceSpec) -> Graph:
             f"{spec.text}: PyG could not load it ({type(error).__name__}: {one_line(error)}); "
             "put its raw files under root=FOLDER, or use npz:FILE"
         ) from error
-    read = from_pyg(
+    read = Graph.from_pyg(
         graph,
         name=(name or class_name).lower(),
         source=spec.text,
         features=spec.options.get("features", ""),
         directed=spec.flag("directed"),
         num_classes=int(getattr(made, "num_classes", 0) or 0),
-        split_seed=spec.integer("split_seed", 0),
+        split_seed=spec.seed("split_seed"),
     )
-    return standardised(read) if spec.flag("standardise", default=class_name == "Yelp") else read
+    return read.standardised() if spec.flag("standardise", default=class_name == "Yelp") else read
 
 
 def _class(spec: SourceSpec, class_name: str) -> Any:

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from partition.adjacency import Int64Array, csr_from_keys, sorted_unique
 from partition.errors import UserError
 from partition.graph import TEST, TRAIN, VAL, Graph
+from partition.labels import checked_seed
+from partition.room import check_room
 from partition.sources import SourceSpec
 
 DEFAULTS: dict[str, float] = {
@@ -27,7 +29,9 @@ DEFAULTS: dict[str, float] = {
     "between": 0.05, "noise": 0.05, "spread": 0.15, "train": 0.6, "val": 0.2,
 }  # fmt: skip
 WHOLE = ("nodes", "degree", "features", "classes", "communities", "seed")
+LEAST = {"nodes": 5, "degree": 1, "features": 1, "classes": 1, "communities": 1}
 LARGEST_DEGREE_RATIO = 20.0
+LARGEST_SPREAD = 1e6
 
 
 def load(spec: SourceSpec) -> Graph:
@@ -58,20 +62,13 @@ def _fitting(nodes: int) -> dict[str, int]:
 
 def _check(text: str, chosen: dict[str, float]) -> None:
     nodes = chosen["nodes"]
-    for key, low in (
-        ("nodes", 5),
-        ("degree", 1),
-        ("features", 1),
-        ("classes", 1),
-        ("communities", 1),
-        ("seed", 0),
-    ):
+    for key, low in LEAST.items():
         if chosen[key] < low:
             raise UserError(f"{text}: {key}={chosen[key]} is too small; it must be at least {low}")
     for key in ("communities", "classes"):
         if chosen[key] > nodes:
             raise UserError(f"{text}: {key}={chosen[key]} exceeds nodes={nodes}; use at most {nodes}")
-    if chosen["degree"] > (nodes - 1) / 2:
+    if chosen["degree"] > (nodes - 1) // 2:
         raise UserError(
             f"{text}: degree={chosen['degree']} is too large for nodes={nodes}; "
             f"use at most {(nodes - 1) // 2}"
@@ -84,6 +81,11 @@ def _check(text: str, chosen: dict[str, float]) -> None:
             f"{text}: train={chosen['train']} and val={chosen['val']} leave no test nodes; "
             "their sum must be < 1"
         )
+    if not 0 <= chosen["spread"] <= LARGEST_SPREAD:
+        raise UserError(f"{text}: spread={chosen['spread']} must lie in [0, {LARGEST_SPREAD:g}]")
+    checked_seed(f"{text}: seed", int(chosen["seed"]))
+    needed = int(nodes) * (4 * int(chosen["features"]) + 20 * int(chosen["degree"]))
+    check_room(text, needed, "use fewer nodes, features or degree")
 
 
 def _generate(text: str, chosen: dict[str, float]) -> Graph:

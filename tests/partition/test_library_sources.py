@@ -216,7 +216,7 @@ def test_objects_without_features_labels_or_masks(dgl: Any, sample: Graph) -> No
     del made.ndata["train_mask"]
     assert "60/20/20" in Graph.from_dgl(made, features="degree").notes[0]
     del made.ndata["label"]
-    with pytest.raises(ValueError, match="no labels looked for under label, labels, y"):
+    with pytest.raises(ValueError, match="no labels; they are looked for under label, labels, y"):
         Graph.from_dgl(made)
     with pytest.raises(ValueError, match="2 node types"):
         Graph.from_dgl(dgl.heterograph({("a", "to", "b"): ([0], [0])}))
@@ -249,7 +249,7 @@ def test_dgl_flickr_and_yelp(dgl: Any, tmp_path: Path) -> None:
     assert graph.split.tolist() == CODES
     assert np.array_equal(graph.features, FEATURES)
     write_saint(dgl_folder(tmp_path, "yelp"))
-    tasks = np.random.default_rng(0).integers(0, 2, (NODES, 5))
+    tasks = np.random.default_rng(0).integers(0, 2, (NODES, 100))
     (dgl_folder(tmp_path, "yelp") / "class_map.json").write_text(
         json.dumps({str(n): tasks[n].tolist() for n in range(NODES)})
     )

@@ -1,0 +1,199 @@
+"""Node features: as they come, checked and made float32; or made, where there are none.
+
+features=degree        column 0 log(1 + degree), then a one-hot of floor(log2(1 + degree)), 32 columns in all
+features=random:64     64 seeded standard normal columns, the same for the same node id
+
+Shapes:
+    N nodes   F features   E entries of a sparse matrix
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from partition.adjacency import BoolArray, Int64Array
+from partition.arrays import REAL, WHOLE, as_numpy, check_kind
+from partition.errors import UserError, one_line
+from partition.room import check_room
+
+Features = Any  # float32 [N, F]: ndarray, memmap or scipy CSR matrix (scipy has no stubs)
+
+DEGREE_COLUMNS = 32
+MOST_COLUMNS = 1 << 24
+"""Wider features are taken for a mistake: they become dense rows and rows of a weight."""
+WAYS_OUT = "features=degree (made from node degrees) or features=random:64 (64 random columns)"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CsrPieces:
+    """A sparse matrix as it comes, unchecked."""
+
+    values: npt.NDArray[Any]
+    """[E]"""
+    columns: npt.NDArray[Any]
+    """[E]"""
+    splits: npt.NDArray[Any]
+    """[N+1]"""
+    shape: tuple[int, int]
+
+
+def as_features(name: str, features: Any) -> Features:
+    """float32 [N, F], without loading a memmap that already is."""
+    if isinstance(features, CsrPieces):
+        _check_width(name, features.shape[1])
+        return _checked_csr(name, features)
+    if sp.issparse(features) and features.ndim == 2:
+        return _as_csr(name, features)
+    array = as_numpy(f"{name}: features", features)
+    check_kind(f"{name}: the feature array", array, REAL, "real numbers")
+    return _as_float32(array)
+
+
+def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and check_features names its row
+        return array.astype(np.float32, copy=False)
+
+
+def _as_csr(name: str, matrix: Any) -> Features:
+    rows, width = matrix.shape
+    if matrix.format in ("csr", "csc"):
+        shape = (rows, width) if matrix.format == "csr" else (width, rows)
+        made = _checked_csr(name, CsrPieces(matrix.data, matrix.indices, matrix.indptr, shape))
+        return made if matrix.format == "csr" else made.T.tocsr()
+    try:
+        listed = matrix.tocoo()
+    except Exception as error:  # whatever scipy makes of pieces that do not fit together
+        raise UserError(f"{name}: features are no {matrix.format} matrix ({one_line(error)})") from error
+    check_kind(f"{name}: the feature array", listed.data, REAL, "real numbers")
+    _check_columns(name, listed.row, rows)
+    _check_columns(name, listed.col, width)
+    if not listed.row.shape == listed.col.shape == listed.data.shape:
+        raise UserError(
+            f"{name}: features have {listed.row.shape} rows, {listed.col.shape} columns and "
+            f"{listed.data.shape} values"
+        )
+    return sp.csr_matrix((_as_float32(listed.data), (listed.row, listed.col)), shape=(rows, width))
+
+
+def _checked_csr(name: str, pieces: CsrPieces) -> Features:
+    """A scipy CSR matrix, float32 and in memory, of pieces that may come from anywhere.
+
+    scipy's compiled code believes what it is given and writes beyond its arrays where that is wrong: it sees
+    the pieces only once they are known to fit together. Unsorted and repeated columns are put in order.
+    """
+    values, columns, splits, shape = pieces.values, pieces.columns, pieces.splits, pieces.shape
+    check_kind(f"{name}: feat_data", values, REAL, "real numbers")
+    check_kind(f"{name}: feat_indptr", splits, WHOLE, "whole numbers")
+    if splits.shape != (shape[0] + 1,) or values.ndim != 1 or columns.shape != values.shape:
+        raise UserError(
+            f"{name}: CSR features do not fit together: data {values.shape}, indices {columns.shape} and "
+            f"indptr {splits.shape} for shape {list(shape)}"
+        )
+    if int(splits[0]) != 0 or int(splits[-1]) != values.size:
+        raise UserError(
+            f"{name}: feat_indptr goes from {int(splits[0])} to {int(splits[-1])}; "
+            f"it has to go from 0 to the {values.size} entries"
+        )
+    falling = np.flatnonzero(splits[1:] < splits[:-1])
+    if falling.size:
+        row = int(falling[0])
+        first, last = int(splits[row]), int(splits[row + 1])
+        raise UserError(f"{name}: feat_indptr says that row {row} goes from entry {first} to entry {last}")
+    _check_columns(name, columns, shape[1])
+    index = np.int32 if max(values.size, *shape) <= np.iinfo(np.int32).max else np.int64
+    made = sp.csr_matrix(
+        (_in_memory(_as_float32(values)), _in_memory(columns, index), _in_memory(splits, index)), shape=shape
+    )
+    if not made.has_canonical_format:
+        made = made.copy()  # sorting is in place, and the pieces are the caller's
+        made.sum_duplicates()
+    return made
+
+
+def _check_columns(name: str, columns: npt.NDArray[Any], width: int) -> None:
+    check_kind(f"{name}: feat_indices", columns, WHOLE, "whole numbers")
+    if columns.size and not 0 <= int(columns.min()) <= int(columns.max()) < width:
+        raise UserError(
+            f"{name}: feat_indices go from {int(columns.min())} to {int(columns.max())}, "
+            f"but there are {width} columns"
+        )
+
+
+def _in_memory(piece: npt.NDArray[Any], dtype: type[np.generic] | None = None) -> npt.NDArray[Any]:
+    """`piece` where compiled code can use it: aligned, as member of an archive it is not."""
+    return np.require(np.asarray(piece), dtype, ["C", "A"])
+
+
+def _check_width(name: str, width: int) -> None:
+    if not 1 <= width <= MOST_COLUMNS:
+        raise UserError(f"{name}: features have {width} columns; expected between 1 and {MOST_COLUMNS}")
+
+
+def check_features(name: str, features: Features, num_nodes: int) -> None:
+    """UserError where `features` is not finite [N, F], naming the first row that is not."""
+    if features.ndim != 2 or features.shape[0] != num_nodes:
+        raise UserError(
+            f"{name}: features have shape {tuple(features.shape)}, but there are {num_nodes} nodes (labels); "
+            f"expected [{num_nodes}, F]"
+        )
+    _check_width(name, features.shape[1])
+    if sp.issparse(features):
+        wrong = np.flatnonzero(~np.isfinite(features.data))
+        if wrong.size:
+            row = int(np.searchsorted(features.indptr, wrong[0], side="right")) - 1
+            _raise_not_finite(name, row, num_nodes)
+        return
+    step = max(1, (1 << 22) // features.shape[1])
+    for start in range(0, num_nodes, step):
+        finite = np.isfinite(features[start : start + step])
+        if not finite.all():
+            _raise_not_finite(name, start + int(np.flatnonzero(~finite.all(axis=1))[0]), num_nodes)
+
+
+def _raise_not_finite(name: str, row: int, num_nodes: int) -> None:
+    raise UserError(
+        f"{name}: features of row {row} (of {num_nodes}) hold NaN or infinity; "
+        "replace them in the source, for example with numpy.nan_to_num"
+    )
+
+
+def made_features(name: str, recipe: str, degree: Int64Array) -> npt.NDArray[np.float32]:
+    """float32 [N, F] by the recipe after `features=`; UserError names what there is."""
+    kind, _, width = recipe.partition(":")
+    if kind == "degree" and not width:
+        return degree_features(degree)
+    if kind == "random" and width.isdecimal() and len(width) < 20 and int(width) > 0:
+        columns = int(width)
+        check_room(f"{name}: features={recipe}", 4 * columns * degree.size, "use fewer columns")
+        return np.random.default_rng([0, 0xFEA7]).standard_normal((degree.size, columns), dtype=np.float32)
+    raise UserError(f"{name}: features={recipe} is unknown; use {WAYS_OUT}")
+
+
+def degree_features(degree: Int64Array) -> npt.NDArray[np.float32]:
+    """float32 [N, 32] from degrees [N]."""
+    features = np.zeros((degree.size, DEGREE_COLUMNS), np.float32)
+    log2 = np.log2(1.0 + degree)
+    features[:, 0] = log2 * np.log(2.0)
+    bucket = np.minimum(log2.astype(np.int64), DEGREE_COLUMNS - 2)
+    features[np.arange(degree.size), 1 + bucket] = 1.0
+    return features
+
+
+def dense_features(features: Features) -> npt.NDArray[np.float32]:
+    """A new float32 [N, F] in memory."""
+    dense = features if isinstance(features, np.ndarray) else features.toarray()
+    return np.array(dense, np.float32)
+
+
+def standardised(features: Features, train: BoolArray) -> npt.NDArray[np.float32]:
+    """`features` with each column at mean 0 and variance 1 over `train` (constant ones stay), dense."""
+    dense = dense_features(features)
+    rows = dense[train].astype(np.float64)
+    deviation = rows.std(axis=0)
+    scaled = (dense - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    return cast("npt.NDArray[np.float32]", scaled.astype(np.float32))
