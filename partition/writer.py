@@ -75,5 +75,7 @@ def _rows(features: npt.NDArray[np.float32], rows: Int64Array) -> npt.NDArray[np
     """Rows of a matrix that may be an unaligned memmap (a member of an archive), without copying the rest."""
     if features.flags.aligned:
         return np.take(features, rows, axis=0)
+    if not features.flags.c_contiguous:
+        return features[rows]
     taken = np.take(features.view(np.uint8), rows, axis=0)
     return taken.view(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -47,6 +47,17 @@ def test_npz_sparse_features_stay_sparse_until_a_part_is_written(tmp_path: Path)
     partition_graph(source, parts=2, out=tmp_path / "parts")
     for part in (open_part(tmp_path / "parts", 0), open_part(tmp_path / "parts", 1)):
         assert np.array_equal(part.features, dense[part.node_ids])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_mapped_features_of_either_order_reach_the_parts(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    """A member of an archive starts at any byte: most are not aligned."""
+    features = np.arange(24, dtype=np.float32).reshape(8, 3)
+    for length in range(1, 5):  # of a name before it
+        source = write(tmp_path, {"a" * length: np.zeros(1), "feat": features.copy(order=order)})
+        partition_graph(source, parts=2, out=tmp_path / f"parts{length}")
+        for part in (open_part(tmp_path / f"parts{length}", 0), open_part(tmp_path / f"parts{length}", 1)):
+            assert np.array_equal(part.features, features[part.node_ids])
 
 
 def test_missing_features_name_two_ways_out_and_both_work(tmp_path: Path) -> None:
