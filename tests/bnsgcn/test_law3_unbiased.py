@@ -190,6 +190,18 @@ def test_inclusion_probabilities_are_proportional_and_capped(weight: np.ndarray)
     assert np.allclose(ratio, ratio[:1])
 
 
+@pytest.mark.parametrize("model", ["gcn", "sage"])
+def test_a_slot_weighs_what_its_column_does(model: Any) -> None:
+    """The norm of each column of the reader's matrix, degrees of the whole graph in it."""
+    rng = np.random.default_rng(0)
+    arcs = rng.random((7, 5)) < 0.5
+    in_degree, out_degree = rng.integers(1, 9, 7), rng.integers(1, 9, 5)
+    scale = 1 / np.sqrt(np.outer(in_degree, out_degree)) if model == "gcn" else 1 / in_degree[:, None]
+    rows, slots = np.nonzero(arcs)
+    found = sampling.slot_importance(model, slots, in_degree[rows], out_degree)
+    assert np.allclose(found, np.linalg.norm(arcs * scale, axis=0), rtol=1e-14)
+
+
 def test_rows_of_weight_0_are_drawn_now_and_then() -> None:
     probability = inclusion_probabilities(np.array([0.0, 0, 3, 5, 1, 0]), 0.5)
     assert (probability > 0).all()
