@@ -15,7 +15,7 @@ from partition.quality import Quality
 
 if TYPE_CHECKING:
     from bnsgcn.plan.choose import Choice
-    from bnsgcn.plan.costs import Plan
+    from bnsgcn.plan.costs import RunPlan
 
 COUNTS = (
     ("inner\nnodes", "inner_nodes", "inner_nodes", 4),
@@ -40,7 +40,7 @@ def show_quality(quality: Quality, memory: Sequence[int], console: Console | Non
     _show(console, columns, title=_headline(quality), foot=_footline(quality), bold=len(parts))
 
 
-def show_plan(plan: Plan, console: Console | None = None) -> None:
+def show_plan(plan: RunPlan, console: Console | None = None) -> None:
     """Print what each worker of a run is predicted to need."""
     ranks = plan.ranks
     columns = [
@@ -58,7 +58,7 @@ def show_plan(plan: Plan, console: Console | None = None) -> None:
     _show(console, columns, title=title, foot=foot)
 
 
-def show_grid(plans: Sequence[Plan], choice: Choice, console: Console | None = None) -> None:
+def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None = None) -> None:
     """Print what each choice of rate, pipeline and wire dtype is predicted to cost, and the one to take."""
     configs = [plan.config for plan in plans]
     columns = [

@@ -23,6 +23,8 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 BANNED = {"ctx", "pos", "buf", "tmp", "info", "data", "util", "utils", "helper", "manager"}
 THEIR_WORDS = {("graph.py", "data"), ("interchange.py", "data")}
 """PyTorch Geometric calls a graph so, and `Graph.from_pyg(data)` takes one."""
+LONGEST_FILE, LONGEST_FUNCTION = 350, 50
+"""Lines, as CONTRIBUTING.md tells."""
 RANK_CALLS = {"get_rank", "get_world_size", "new_group", "init_process_group", "get_group_rank"}
 
 
@@ -58,6 +60,88 @@ def test_imports_go_one_way() -> None:
     assert breaches("partition", "import torch.distributed as dist")
     assert breaches("bnsgcn", "import launch.cli")
     assert not breaches("launch", "import bnsgcn, partition.store")
+
+
+ROOMS = (
+    "config",
+    "meeting",
+    "dist",
+    "kernels",
+    "record",
+    "local",
+    "exchange",
+    "nn",
+    "train",
+    "plan",
+    "run",
+    "api",
+)
+"""The folders and single files of bnsgcn, from the ground up; a room imports what comes before it."""
+
+
+def by_name() -> dict[str, Path]:
+    """Every module of the packages by its dotted name; a package by the folder's."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in modules(*PACKAGES)
+    }
+
+
+def imports_of(source: str, known: set[str]) -> set[str]:
+    """The known modules that one imports, inside functions and for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in whole}
+    return found & known
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; empty when there are none."""
+    left = {name: set(targets) - {name} for name, targets in graph.items()}
+
+    def beside_circles() -> list[str]:
+        used = set().union(*left.values())
+        return [name for name, targets in left.items() if not targets & left.keys() or name not in used]
+
+    while ends := beside_circles():
+        for name in ends:
+            del left[name]
+    return sorted(left)
+
+
+def too_high(graph: dict[str, set[str]]) -> list[str]:
+    """Imports of bnsgcn that go up: 'importer -> imported'."""
+    rank = {f"bnsgcn.{room}": place for place, room in enumerate(ROOMS)}
+
+    def place(name: str) -> int:
+        return rank.get(".".join(name.split(".")[:2]), -1)
+
+    inside = [(name, target) for name, targets in graph.items() for target in targets if place(name) >= 0]
+    return [f"{name} -> {target}" for name, target in inside if place(target) > place(name)]
+
+
+def test_nothing_imports_upwards_and_nothing_in_a_circle() -> None:
+    named = by_name()
+    graph = {name: imports_of(path.read_text(), set(named)) for name, path in named.items()}
+    assert not circle(graph)
+    assert not too_high(graph)
+    assert {name.split(".")[1] for name in named if name.startswith("bnsgcn.")} <= set(ROOMS)
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set(), "e": {"a"}}) == ["b", "c"]
+    assert too_high({"bnsgcn.train.trainer": {"bnsgcn.plan.memory", "bnsgcn.config"}}) == [
+        "bnsgcn.train.trainer -> bnsgcn.plan.memory"
+    ]
+
+
+def test_every_file_and_every_class_has_a_name_of_its_own() -> None:
+    files = [path.stem for path in modules(*PACKAGES) if path.stem != "__init__"]
+    assert not {name for name in files if files.count(name) > 1}
+    trees = [ast.parse(path.read_text()) for path in modules(*PACKAGES)]
+    classes = [node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert not {name for name in classes if classes.count(name) > 1}
 
 
 def test_partitioning_needs_no_torch() -> None:
@@ -151,11 +235,16 @@ def test_randomness_has_a_seed() -> None:
 def test_files_and_functions_stay_readable() -> None:
     for path in modules(*PACKAGES):
         text = path.read_text()
-        assert text.count("\n") <= 400, f"{path} is long"
+        assert text.count("\n") <= LONGEST_FILE, f"{path} is long"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
-                assert length <= 70, f"{path}:{node.lineno} {node.name} has {length} lines"
+                assert length <= LONGEST_FUNCTION, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_the_limits_are_those_that_contributors_are_told() -> None:
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    assert f"at most {LONGEST_FILE} lines a file, {LONGEST_FUNCTION} a function" in told
 
 
 def test_nothing_is_left_to_do() -> None:

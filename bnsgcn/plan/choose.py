@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bnsgcn.config import TrainConfig, WireDtype
-from bnsgcn.plan.costs import Plan, plans
+from bnsgcn.plan.costs import RunPlan, plans
 from bnsgcn.plan.machine import Machine
 from partition.errors import UserError
 
@@ -22,11 +22,11 @@ CLOSE = 1.1
 class Choice:
     """One plan among several, and why."""
 
-    plan: Plan
+    plan: RunPlan
     reason: str
 
 
-def grid(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> list[Plan]:
+def grid(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> list[RunPlan]:
     """`config` with every combination of rate, pipeline and wire dtype, nearest to exact first."""
     options = itertools.product(RATES, (False, True), WIRES)
     configs = [
@@ -36,7 +36,7 @@ def grid(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = N
     return plans(parts_dir, configs, machine)
 
 
-def choose(offered: Sequence[Plan], memory_bytes: int | None = None) -> Choice:
+def choose(offered: Sequence[RunPlan], memory_bytes: int | None = None) -> Choice:
     """Of plans ordered by how near they are to exact training, the first that is about as fast as any.
 
     Errors: ValueError when no plan fits into `memory_bytes` a worker.

@@ -45,7 +45,7 @@ class RankPlan:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class RunPlan:
     """What a run of `config` on a folder of parts costs."""
 
     config: TrainConfig
@@ -88,7 +88,7 @@ class Plan:
         }
 
 
-def plan(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> Plan:
+def plan(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> RunPlan:
     """The cost of one run; `machine` is measured when not given.
 
     Errors: ValueError for a folder that is not one of parts, as `open_part`.
@@ -98,7 +98,7 @@ def plan(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = N
 
 def plans(
     parts_dir: str | Path, configs: Sequence[TrainConfig], machine: Machine | None = None
-) -> list[Plan]:
+) -> list[RunPlan]:
     """The costs of several runs on the same parts, whose adjacency is read once."""
     manifest = read_manifest(parts_dir)
     parts = [open_part(Path(parts_dir), index, verify=False) for index in range(manifest.parts)]
@@ -122,10 +122,10 @@ class _Costs:
         self._sizes = PlannedSizes(parts, config, sent)
         self._parameters = parameter_count(config, self._widths)
 
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         parts, machine = len(self._parts), self._machine
         reduce_bytes = (self._parameters + 1) * self._number if parts > 1 else 0
-        return Plan(
+        return RunPlan(
             config=self._config,
             name=self._manifest.name,
             parts=parts,
