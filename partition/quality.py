@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from partition.adjacency import Int64Array
-from partition.agreement import COUNTED, check_lists, check_sums, list_digests, sums
+from partition.fit import COUNTED, check_lists, check_sums, list_digests, sums
 from partition.labels import TEST, TRAIN, VAL
 from partition.store import Part, open_part, read_manifest
 
