@@ -23,7 +23,7 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 BANNED = {"ctx", "pos", "buf", "tmp", "info", "data", "util", "utils", "helper", "manager"}
 THEIR_WORDS = {("graph.py", "data"), ("interchange.py", "data")}
 """PyTorch Geometric calls a graph so, and `Graph.from_pyg(data)` takes one."""
-LONGEST_FILE, LONGEST_FUNCTION = 350, 50
+LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 """Lines, as CONTRIBUTING.md tells."""
 RANK_CALLS = {"get_rank", "get_world_size", "new_group", "init_process_group", "get_group_rank"}
 
