@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bnsgcn.config import TrainConfig
@@ -146,6 +147,56 @@ def test_a_mistake_in_the_file_is_named(text: str, message: str, tmp_path: Path)
         parse(["train", "x", "--run-dir", "r", "--config", str(file)])
     with pytest.raises(UserError, match="cannot be read: No such file"):
         parse(["train", "x", "--run-dir", "r", "--config", str(tmp_path / "gone.toml")])
+
+
+ODD = (
+    *(
+        "",
+        "-1",
+        "nan",
+        "-inf",
+        "1e999",
+        "x",
+        "--",
+        "-",
+        "-x",
+        "--foo",
+        "=",
+        "9" * 5000,
+        "None",
+        "\x1b[2J",
+        "\udcff",
+    ),
+    *(
+        "\0",
+        "1_000",
+        "0x10",
+        ".5",
+        "--no-",
+        "--no-lr",
+        "%(prog)s",
+        "@file",
+        "--help=3",
+        "---",
+        "--lr=",
+        "--lr==3",
+    ),
+)
+
+
+def test_no_line_is_anything_but_a_command_or_a_mistake() -> None:
+    draw = np.random.default_rng(0)
+    mistakes = []
+    for _ in range(500):
+        name = str(draw.choice([*COMMANDS]))
+        words = [f"--{option}" for option in options_of(name)]
+        words += [f"{word}={odd}" for word in words for odd in draw.choice(ODD, 2)] + list(ODD)
+        try:
+            parse([name, *map(str, draw.choice(words, draw.integers(0, 6)))])
+        except UserError as error:
+            mistakes.append(str(error))
+    assert len(mistakes) > 400
+    assert all(mistake.isprintable() for mistake in mistakes)
 
 
 def shown_by(given: list[str], capsys: pytest.CaptureFixture[str]) -> str:
