@@ -1,7 +1,8 @@
 """What every kernel backend offers: plain functions of tensors, no autograd and no state that a caller sees.
 
 autograd.py builds differentiable operations from these. Every backend gives the same random bits
-(random_bits.py) and, up to rounding, the same sums; a backend's result is bitwise the same every time.
+(random_bits.py) and, up to rounding, the same sums; a backend's result is bitwise the same every time. NaN
+stays NaN in all that is computed from it; what a mask drops is 0, whatever it was.
 
 Shapes:
     R rows of a block   C its columns   N rows   F features   S rows listed by an index
@@ -77,7 +78,7 @@ class Kernels(Protocol):
         """Rows x[index] (all when None) as int8 [S, F] and a float32 scale [S]; rounds at random, unbiased.
 
         The bits are those of (key, place s in the result, column); a row's largest magnitude becomes 127.
-        Rows are rounded from float32 whatever their dtype.
+        Rows are rounded from float32 whatever their dtype. The scale of a row that is not finite is NaN.
         """
         ...
 
@@ -92,7 +93,10 @@ class Kernels(Protocol):
     def relu_dropout_backward(
         self, grad: Tensor, output: Tensor, p: float, *, out: Tensor | None = None
     ) -> Tensor:
-        """Gradient of x: grad / keep where `output` (of relu_dropout) is above 0; `out` may be grad."""
+        """Gradient of x: 0 where `output` (of relu_dropout) is at most 0, else grad / keep.
+
+        `out` may be grad.
+        """
         ...
 
     def norm_relu_dropout(
@@ -115,7 +119,7 @@ class Kernels(Protocol):
         ...
 
     def row_max(self, csr: Csr, x: Tensor) -> Tensor:
-        """Largest x[c] over the columns of each row, -inf for an empty row: [C, h] -> [R, h]."""
+        """Largest x[c] over each row's columns, NaN if one is, -inf for an empty row: [C, h] -> [R, h]."""
         ...
 
     def attention_sum(

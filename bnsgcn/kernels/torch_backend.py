@@ -86,7 +86,7 @@ class TorchKernels:
         levels = torch.where(largest > 0, float(_INT8_MAX * random_bits.LEVELS) / largest, 0.0)
         fine = (rows * levels[:, None]).round_().to(torch.int32)
         fine += random_bits.bits(key, torch.arange(rows.shape[0], device=x.device), rows.shape[1])
-        return (fine >> 16).to(torch.int8), largest / _INT8_MAX
+        return (fine >> 16).to(torch.int8), torch.where(largest.isfinite(), largest / _INT8_MAX, torch.nan)
 
     # elementwise
 
@@ -102,7 +102,7 @@ class TorchKernels:
         self, grad: Tensor, output: Tensor, p: float, *, out: Tensor | None = None
     ) -> Tensor:
         """See Kernels.relu_dropout_backward."""
-        return _into(out, torch.where(output > 0, grad * random_bits.keep_scale(p), 0.0))
+        return _into(out, torch.where(output <= 0, 0.0, grad * random_bits.keep_scale(p)))
 
     def norm_relu_dropout(
         self, x: Tensor, norm: LayerNorm, mask: Mask, *, out: Tensor | None = None
@@ -126,7 +126,7 @@ class TorchKernels:
         normed = (x - moments.mean[:, None]) * rstd
         scaled = normed if weight is None else normed * weight
         inner = self.dropout(grad, mask)
-        inner = torch.where((scaled if bias is None else scaled + bias) > 0, inner, 0.0)
+        inner = torch.where((scaled if bias is None else scaled + bias) <= 0, 0.0, inner)
         grad_weight = None if weight is None else (inner * normed).sum(0)
         grad_bias = None if bias is None else inner.sum(0)
         if weight is not None:

@@ -201,6 +201,7 @@ INLINE void NAME(attend_row)(const NAME(attention_task) *task, int64_t r, const 
     memset(total, 0, (size_t)heads * sizeof(REAL));
     if (out) memset(out, 0, (size_t)row * sizeof(REAL));
     if (pass != NAME(FORWARD)) memset(s->second, 0, (size_t)row * sizeof(REAL));
+    if (task->indptr[r] == stop) return; /* what is multiplied with no sum may be NaN */
     NAME(repeat_own)(task, r, stop - task->indptr[r], heads, pass, s);
     for (int64_t first = task->indptr[r]; first < stop; first += ARCS) {
         const int64_t arcs = stop - first < ARCS ? stop - first : ARCS;
@@ -253,17 +254,28 @@ int64_t NAME(attention)(const NAME(attention_task) *task) {
     return failed ? NO_MEMORY : DONE;
 }
 
-/* Largest of x [C, heads] over each row's columns; -inf for an empty row. */
-int64_t NAME(row_max)(const ID *indptr, const ID *indices, int64_t num_rows, const REAL *x, int64_t heads, REAL *out,
-                      int64_t threads) {
+/* Of one row; a maximum alone would lose what is NaN. */
+INLINE void NAME(max_row)(const ID *indices, int64_t first, int64_t stop, const REAL *x, int64_t heads, REAL *top,
+                          const int ordered) {
+    for (int64_t h = 0; h < heads; h++) top[h] = -(REAL)INFINITY;
+    for (int64_t e = first; e < stop; e++)
+        for (int64_t h = 0; h < heads; h++) {
+            const REAL value = x[(int64_t)indices[e] * heads + h];
+            if (ordered) top[h] = value > top[h] ? value : top[h];
+            else if (value > top[h] || value != value) top[h] = value;
+        }
+}
+
+/* Largest of x [C, heads] over each row's columns, NaN if one is; -inf for an empty row. */
+int64_t NAME(row_max)(const ID *indptr, const ID *indices, int64_t num_rows, int64_t num_cols, const REAL *x,
+                      int64_t heads, REAL *out, int64_t threads) {
+    int ordered = 1;
+    for (int64_t i = 0; i < num_cols * heads; i++) ordered &= x[i] == x[i];
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 256) if (threads > 1)
     for (int64_t r = 0; r < num_rows; r++) {
-        for (int64_t h = 0; h < heads; h++) out[r * heads + h] = -(REAL)INFINITY;
-        for (int64_t e = indptr[r]; e < indptr[r + 1]; e++)
-            for (int64_t h = 0; h < heads; h++) {
-                const REAL value = x[(int64_t)indices[e] * heads + h];
-                out[r * heads + h] = value > out[r * heads + h] ? value : out[r * heads + h];
-            }
+        REAL *top = out + r * heads;
+        if (ordered) NAME(max_row)(indices, indptr[r], indptr[r + 1], x, heads, top, 1);
+        else NAME(max_row)(indices, indptr[r], indptr[r + 1], x, heads, top, 0);
     }
     return DONE;
 }

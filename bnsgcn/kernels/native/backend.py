@@ -202,9 +202,10 @@ class CompiledKernels(TorchKernels):
         """See Kernels.row_max."""
         if x.dtype not in REALS or not on_cpu(x):
             return super().row_max(csr, x)
+        check_rows(x, csr)
         x = x.contiguous()
         result = pool.empty((csr.num_rows, x.shape[1]), x)
-        given = csr.indptr, csr.indices, csr.num_rows, x, x.shape[1], result
+        given = csr.indptr, csr.indices, csr.num_rows, csr.num_cols, x, x.shape[1], result
         self._call(f"row_max_{_kinds(csr, x)}", *given, _threads())
         return result
 
@@ -253,6 +254,7 @@ class CompiledKernels(TorchKernels):
         self, kind: int, csr: Csr, scores: tuple[Tensor, Tensor], x: Tensor, slope: float, **fields: Tensor
     ) -> None:
         """One pass of attention.h over the block's rows; `scores` are those of its rows and columns."""
+        assert [score.shape[0] for score in scores] == [csr.num_rows, csr.num_cols]
         task = AttentionTask.of(
             indptr=csr.indptr,
             indices=csr.indices,

@@ -76,11 +76,12 @@ INLINE void random_block(uint64_t state, int64_t block, int32_t *restrict bits) 
     }
 }
 
-/* ---- exponential of a float: vectorises, within 2 units in the last place; 0 below -87.3 ---- */
+/* ---- exponential of a float: vectorises, within 2 units in the last place; 0 below -87.3, infinite above 88.37,
+ * NaN of NaN: every comparison is false for it, so each is written to let it pass ---- */
 
 INLINE float exp_f32(float x) {
-    const float top = x < 88.0f ? x : 88.0f;
-    const float bound = top > -87.3f ? top : -87.3f;
+    const float top = x > 88.7f ? 88.7f : x; /* becomes 2^128, which is infinite */
+    const float bound = top < -87.3f ? -87.3f : top;
     const float whole = rintf(bound * 1.44269504f);
     /* ln 2 in two pieces, so that the remainder is exact to float precision (Cody and Waite) */
     const float rest = __builtin_fmaf(whole, 2.12194440e-4f, __builtin_fmaf(whole, -0.693359375f, bound));
@@ -94,5 +95,5 @@ INLINE float exp_f32(float x) {
     uint32_t exponent = (uint32_t)((int32_t)whole + 127) << 23;
     float scale;
     memcpy(&scale, &exponent, 4);
-    return x > -87.3f ? power * scale : 0.0f;
+    return x <= -87.3f ? 0.0f : power * scale;
 }

@@ -47,7 +47,7 @@ int64_t NAME(relu_dropout_backward)(const REAL *grad, const REAL *output, REAL *
 #pragma GCC ivdep
         for (int64_t i = first; i < stop; i++) { /* out may be grad, never a shifted grad */
             const REAL scaled = grad[i] * (REAL)scale;
-            out[i] = output[i] > 0 ? scaled : (REAL)0;
+            out[i] = output[i] <= 0 ? (REAL)0 : scaled; /* as of torch's ReLU, also where the output is NaN */
         }
     }
     return DONE;
@@ -139,7 +139,7 @@ static void NAME(norm_row_backward)(const NAME(norm_task) *task, int64_t r, REAL
         REAL value = normed[c];
         if (weight) value *= weight[c];
         if (bias) value += bias[c];
-        inner[c] = value > 0 ? inner[c] : (REAL)0;
+        inner[c] = value <= 0 ? (REAL)0 : inner[c];
     }
     if (grad_weight)
         for (int64_t c = 0; c < columns; c++) grad_weight[c] += inner[c] * normed[c];

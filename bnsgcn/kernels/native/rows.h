@@ -50,7 +50,8 @@ SCATTER(scatter_f64_f64, double, double, KEEP)
 SCATTER(scatter_bf16_f32, bf16, float, bf16_to_f32)
 SCATTER(scatter_i8_f32, int8_t, float, (float))
 
-/* Rows x[index] as int8: floor(x * 127 / largest + u), u uniform in [0, 1) with 16 bits. */
+/* Rows x[index] as int8: floor(x * 127 / largest + u), u uniform in [0, 1) with 16 bits. The scale of a row with an
+ * infinity or NaN is NaN, and so is the whole row when it is read. */
 int64_t pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t key, int8_t *out, float *scale,
              int64_t rows, int64_t columns, int64_t threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
@@ -63,6 +64,11 @@ int64_t pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t 
             memcpy(&word, from + c, 4);
             word &= 0x7FFFFFFF;
             top = word > top ? word : top;
+        }
+        if (top >= 0x7F800000) {
+            scale[s] = NAN;
+            memset(to, 0, (size_t)columns);
+            continue;
         }
         float largest;
         memcpy(&largest, &top, 4);

@@ -134,7 +134,7 @@ def test_row_max(kernels: Kernels) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 86.0])
 def test_compiled_exponential(compiled: Kernels, scale: float) -> None:
-    """Weights of single arcs are exponentials: within 4 units in the last place, zero far below."""
+    """Weights of single arcs are exponentials: within 4 units in the last place, then 0 or infinite."""
     scores = torch.linspace(-scale, 0, 20_001)[:, None]
     block = Block.of(
         block_of(torch.eye(1, dtype=torch.bool)).select_rows(torch.zeros(20_001, dtype=torch.int64)), compiled
@@ -145,6 +145,8 @@ def test_compiled_exponential(compiled: Kernels, scale: float) -> None:
     assert float(((weight.double() - wanted) / wanted).abs().max()) < 4 * 2**-24
     _, nothing = attention_sum(block, scores - 1e4, zero, zero[:, :, None], torch.zeros_like(scores), 1.0)
     assert float(nothing.max()) == 0.0
+    _, above = attention_sum(block, 88.4 - scores, zero, zero[:, :, None], torch.zeros_like(scores), 1.0)
+    assert bool((above == torch.inf).all())
 
 
 def test_bitwise_the_same_for_repeats_and_threads(compiled: Kernels) -> None:
