@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bnsgcn.capacity import check_threads, core_count, memory_bytes, most_threads
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World, local_size
 from bnsgcn.kernels.pool import prefer_large_pages
+from bnsgcn.local.boundary import check_parts_match
 from bnsgcn.nn.models import build_model
 from bnsgcn.plan.bytes import layer_widths
 from bnsgcn.plan.memory import least_bytes, parameter_count, sizes_of
+from bnsgcn.record.rows_file import RowsFile
 from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.train.agreement import agree
@@ -114,25 +115,27 @@ def evaluate_run(run_dir: str | Path) -> Scores:
 def predict_run(run_dir: str | Path, out: str | Path) -> tuple[int, int]:
     """Write the best checkpoint's logits of all nodes to `out` (.npy, float32 [N, C], original order).
 
-    The ranks write their rows side by side into a memory map under a temporary name on a file system that all
-    of them see; rank 0 renames it at the end. Returns the shape. Collective.
+    Returns the shape. Collective.
+
+    Raises:
+        UserError: there is no room for the file; nothing of it is left then, nor after any other failure.
     """
     config, parts_dir = _opened(run_dir)
-    target = Path(out)
-    partial = target.with_name(target.name + ".partial")
+    file = RowsFile(Path(out))
     with joined(config) as world:
         trainer = _restored(world, parts_dir, config, run_dir)
         shape = (trainer.part.manifest.num_nodes, trainer.part.manifest.num_classes)
+        try:
+            if world.rank == 0:
+                file.create(*shape)
+            world.barrier()
+            file.write(trainer.part.node_ids, trainer.predict().float().cpu().numpy())
+            world.barrier()
+        except BaseException:
+            file.discard()
+            raise
         if world.rank == 0:
-            np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape).flush()
-        world.barrier()
-        logits = trainer.predict().float().cpu().numpy()
-        rows = np.lib.format.open_memmap(partial, mode="r+")
-        rows[trainer.part.node_ids] = logits
-        rows.flush()
-        world.barrier()
-        if world.rank == 0:
-            partial.replace(target)
+            file.finish()
         world.barrier()
     return shape
 
@@ -173,6 +176,7 @@ def _trainer(
     *,
     record: bool = True,
 ) -> Trainer:
+    check_parts_match(world, part)
     identity = {"parts": part.manifest.digest, "model": model_shape(config)}
     checkpoints = Checkpoints(run.path, world, identity=identity)
     return Trainer(

@@ -155,6 +155,8 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _predict(command: Predict) -> int:
+    from bnsgcn.record.rows_file import RowsFile
+
     if command.out.exists():
         raise UserError(f"--out {command.out} exists already; name a new file")
     if command.out.suffix != ".npy":
@@ -163,7 +165,13 @@ def _predict(command: Predict) -> int:
         )
     if not command.out.resolve().parent.is_dir():
         raise UserError(f"--out {command.out}: there is no folder {command.out.parent}; make it first")
-    rows, columns = _on_run(command.run, "predict", {"run_dir": str(command.run), "out": str(command.out)})
+    try:
+        rows, columns = _on_run(
+            command.run, "predict", {"run_dir": str(command.run), "out": str(command.out)}
+        )
+    except BaseException:  # workers that are killed cannot clean up
+        RowsFile(command.out).discard()
+        raise
     say(f"wrote {command.out}: float32 logits of {rows:,} nodes, {columns} classes")
     return 0
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from bnsgcn.dist import World
+from partition.errors import UserError
+from partition.fit import check_lists, check_sums, list_digests, sums
 from partition.store import Part
 
 IntArray = npt.NDArray[np.int64]
@@ -54,6 +56,26 @@ def swap(world: World, values: npt.NDArray[Any], send: IntArray, receive: IntArr
     sent = torch.from_numpy(np.ascontiguousarray(values).copy()).to(world.device)
     received: npt.NDArray[Any] = world.all_to_all_now(sent, send, receive).cpu().numpy()
     return received
+
+
+def check_parts_match(world: World, part: Part) -> None:
+    """See to it that parts send what their readers expect and together are the graph. Collective.
+
+    Raises:
+        UserError: on every rank the same line; parts were mixed up or forged.
+    """
+    sent, expected = list_digests(part)
+    once = [1] * world.size
+    theirs = world.all_to_all_now(torch.from_numpy(expected).to(world.device), once, once)
+    counted = world.all_reduce(torch.from_numpy(sums(part)).to(world.device))
+    line, where = "", f"the parts of {part.manifest.name}"
+    try:
+        check_lists(part.index, sent, theirs.cpu().numpy(), where)
+        check_sums(part.manifest, counted.cpu().numpy(), where)
+    except UserError as error:
+        line = str(error)
+    if lines := [said for said in world.all_gather_text(line) if said]:
+        raise UserError(lines[0])
 
 
 def plan_halo(part: Part, source_position: IntArray, asked: BoolArray, slots: IntArray) -> HaloPlan:

@@ -71,6 +71,19 @@ def test_from_a_graph_to_a_score(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.multi
+def test_predict_on_a_full_disk(command: Command, two_parts: Path, small_disk: Path, tmp_path: Path) -> None:
+    """Said before anything is computed; the launcher's one line, and nothing is left."""
+    assert command("train", two_parts, "--run-dir", tmp_path / "run", *SMALL, "--epochs", "2").status == 0
+    with pytest.raises(OSError, match="No space left"), (small_disk / "filler").open("wb") as file:
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+    said = command("predict", tmp_path / "run", "--out", small_disk / "logits.npy").mistake()
+    assert "No space left on device: 240 rows of 3 take 0.0 MB, but 0.0 MB are free" in said
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.multi
 @pytest.mark.parametrize(("model", "parts"), [("gcn", 3), ("gat", 1)])
 def test_multi_label_inductive(model: str, parts: int, command: Command, tmp_path: Path) -> None:
     folder = write_parts(tmp_path / "multi", parts, multi=True)
