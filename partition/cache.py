@@ -52,7 +52,7 @@ def cached_parts(
 
 def _state(spec: SourceSpec) -> str:
     """What changes when the file or folder behind a source does; nothing for a source that is none."""
-    path = Path(spec.target).expanduser()
+    path = spec.file()
     if not spec.target or not path.exists():
         return ""
     states = [(file, file.lstat()) for file in (path.resolve(), *sorted(path.rglob("*")))]

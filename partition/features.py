@@ -125,8 +125,8 @@ def _check_columns(name: str, columns: npt.NDArray[Any], width: int) -> None:
 
 
 def _in_memory(piece: npt.NDArray[Any], dtype: type[np.generic] | None = None) -> npt.NDArray[Any]:
-    """`piece` where compiled code can use it: aligned, as member of an archive it is not."""
-    return np.require(np.asarray(piece), dtype, ["C", "A"])
+    """`piece` where compiled code can use it: off the file, which may change, and aligned."""
+    return np.array(piece, dtype) if isinstance(piece, np.memmap) else np.require(piece, dtype, ["C", "A"])
 
 
 def _check_width(name: str, width: int) -> None:

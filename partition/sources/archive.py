@@ -27,7 +27,7 @@ from partition.errors import UserError, one_line
 from partition.room import check_room
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, file name length, extra field length
-BLOCK_BYTES = 1 << 23
+BLOCK_BYTES = 1 << 18
 LARGE_BYTES = 1 << 30
 PLAIN_KINDS = "biufcmMSU"
 

@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse as sp
 
 from partition.build import partition_graph
+from partition.errors import UserError
 from partition.graph import Graph
 from partition.optional import optional
 from partition.sources import load
@@ -114,6 +115,42 @@ def test_ogb_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=str(features)) as error:
         load(f"ogb:ogbn-arxiv,root={tmp_path}")
     assert "\n" not in str(error.value)
+
+
+def test_ogb_folders_that_lie(tmp_path: Path) -> None:
+    folder = write_ogb(tmp_path, "ogbn-proteins", "species", np.ones((NODES, 112), np.int64))
+    write_csv(folder / "raw" / "edge-feat.csv.gz", np.ones((ARCS.shape[1], 8)))
+    assert load(f"ogb:ogbn-proteins,root={tmp_path}").num_features == 8
+    for name, table, words in (
+        ("raw/edge.csv.gz", ARCS.T - 1, "edge 0 names node -1"),
+        ("raw/edge.csv.gz", ARCS.T + 10, "names node 17"),
+        ("raw/edge.csv.gz", ARCS.T[:, :1], r"shape \(1, 7\)"),
+        ("raw/edge-feat.csv.gz", np.ones((3, 8)), "features of 3 edges for 7"),
+        ("raw/node-label.csv.gz", np.full((NODES, 112), 7), "row 0 has an entry that is neither 0 nor 1"),
+        ("raw/node-label.csv.gz", np.ones((NODES, 5)), "num_classes is 112, but multi-hot labels have 5"),
+        ("raw/num-node-list.csv.gz", np.array([[13]]), "12 labels for 13 nodes"),
+        ("split/species/train.csv.gz", np.array([[-3]]), "train_idx names node -3"),
+        ("split/species/train.csv.gz", np.array([["1e30"]]), "not a whole csv.gz file"),
+    ):
+        whole = (folder / name).read_bytes()
+        write_csv(folder / name, table)
+        with pytest.raises(UserError, match=words):
+            load(f"ogb:ogbn-proteins,root={tmp_path}")
+        broken = bytearray(whole)
+        broken[len(broken) // 2] ^= 0xFF
+        (folder / name).write_bytes(broken)
+        with pytest.raises(UserError, match="not a whole csv"):
+            load(f"ogb:ogbn-proteins,root={tmp_path}")
+        (folder / name).write_bytes(whole)
+
+
+def test_ogb_binary_folder_without_an_array(tmp_path: Path) -> None:
+    raw = tmp_path / "ogbn_papers100M" / "raw"
+    raw.mkdir(parents=True)
+    np.savez(raw / "data.npz", edge_index=ARCS)
+    np.savez(raw / "node-label.npz", node_label=LABELS)
+    with pytest.raises(UserError, match="no array 'node_feat'"):
+        load(f"ogb:ogbn-papers100M,root={tmp_path}")
 
 
 def test_ogb_download_unpacks_where_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +340,84 @@ def test_dgl_parts_are_read_as_they_are(dgl: Any, tmp_path: Path, sample: Graph)
     (tmp_path / "theirs" / "toy.json").write_text("{}")
     with pytest.raises(ValueError, match="not a description of DGL parts"):
         load(source)
+
+
+DESCRIPTION = {
+    "graph_name": "toy\x1b[31m",
+    "num_parts": 1,
+    "num_nodes": NODES,
+    "part-0": {"part_graph": "part0/graph.dgl", "node_feats": "part0/node_feat.dgl"},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_nodes": "many"}, "not a description of DGL parts"),
+        ({"num_nodes": 1e400}, "not a description of DGL parts"),
+        ({"num_nodes": -3}, "-3 nodes in 1 parts"),
+        ({"num_nodes": 10**15}, "num_nodes cannot be right"),
+        ({"num_parts": 10**12}, "not a description of DGL parts .*'part-1'"),
+        ({"num_parts": 0}, "12 nodes in 0 parts"),
+        ({"part-0": ["a"]}, "not a description of DGL parts"),
+        ({"part-0": {"part_graph": 3}}, "not a description of DGL parts"),
+        ({"ntypes": {"a": 0, "b": 1}}, "2 node types"),
+        ({"ntypes": 3}, "not a description of DGL parts"),
+        ({}, r"part0/graph\.dgl: missing"),
+    ],
+)
+def test_descriptions_of_dgl_parts_that_lie(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    (tmp_path / "toy.json").write_text(json.dumps({**DESCRIPTION, **changes}))
+    with pytest.raises(UserError, match=words):
+        load(f"dgl:{tmp_path}/toy.json")
+    for text in ("[" * 100_000, "[]", "null", "{"):
+        (tmp_path / "toy.json").write_text(text)
+        with pytest.raises(UserError, match="not a description of DGL parts"):
+            load(f"dgl:{tmp_path}/toy.json")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dgl_parts_that_lie(dgl: Any, tmp_path: Path) -> None:
+    torch, saved = optional("torch"), optional("dgl.data.utils")
+    (tmp_path / "toy.json").write_text(json.dumps(DESCRIPTION))
+    (tmp_path / "part0").mkdir()
+    ids = torch.arange(NODES)
+
+    def write(**changes: Any) -> None:
+        whole = {
+            "_ID": ids,
+            "inner_node": torch.ones(NODES),
+            "feat": torch.from_numpy(FEATURES),
+            "label": torch.from_numpy(LABELS),
+            **changes,
+        }
+        part = dgl.graph(tuple(torch.from_numpy(end) for end in ARCS), num_nodes=NODES)
+        part.edata["inner_edge"] = torch.ones(ARCS.shape[1])
+        part.ndata.update({key: whole[key] for key in ("_ID", "inner_node") if whole[key] is not None})
+        saved.save_graphs(str(tmp_path / "part0" / "graph.dgl"), [part])
+        tables = {f"_N/{key}": whole[key] for key in ("feat", "label") if whole[key] is not None}
+        saved.save_tensors(str(tmp_path / "part0" / "node_feat.dgl"), tables)
+
+    write()
+    graph = load(f"dgl:{tmp_path}/toy.json")
+    assert arc_set(graph) == BOTH_WAYS
+    assert graph.name == r"toy\x1b[31m"
+    for changes, words in (
+        ({"_ID": ids - 1}, "_ID names node -1"),
+        ({"_ID": ids + 1}, "_ID names node 12, but there are 12 nodes"),
+        ({"_ID": ids * 0.5}, "_ID has dtype float32"),
+        ({"_ID": ids // 2}, "node 6 of 12 is in no part"),
+        ({"_ID": None}, "DGL cannot read it"),
+        ({"inner_node": ids > 3}, r"feat has shape \(12, 3\) for 8 nodes"),
+        ({"label": None}, "no labels"),
+    ):
+        write(**changes)
+        with pytest.raises(UserError, match=words):
+            load(f"dgl:{tmp_path}/toy.json")
+    write()
+    (tmp_path / "part0" / "graph.dgl").write_bytes(b"text")
+    with pytest.raises(UserError, match=r"graph\.dgl: DGL cannot read it"):
+        load(f"dgl:{tmp_path}/toy.json")
 
 
 @pytest.mark.filterwarnings("ignore")
