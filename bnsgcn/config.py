@@ -24,6 +24,7 @@ WireDtype = Literal["fp32", "bf16", "fp16", "int8"]
 BackendName = Literal["gloo", "nccl", "auto"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 KernelName = Literal["auto", "compiled", "dgl", "torch"]
+MetricName = Literal["accuracy", "micro-f1", "macro-f1", "roc-auc", "average-precision"]
 
 YEAR_S = 365 * 24 * 3600.0
 PRUNE_BELOW = 0.9
@@ -63,6 +64,8 @@ class TrainConfig:
     """Evaluate every this many epochs, exactly and on all workers; 0 = at the end only."""
     patience: int = 0
     """Stop after this many evaluations without a better validation score; 0 = never."""
+    metric: MetricName | None = None
+    """What the best checkpoint is chosen by; if not given accuracy, for several labels a node micro-f1."""
     precompute: bool = False
     """Aggregate the input features once at the start (not with gat); layer 0 then sends nothing."""
     inductive: bool = False

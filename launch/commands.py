@@ -149,8 +149,7 @@ def _evaluate(command: Evaluate) -> int:
             json.dumps({"metric": scores["metric"], "val_score": scores["val"], "test_score": scores["test"]})
         )
     else:
-        metric = str(scores["metric"]).replace("_", " ")
-        say(f"test {metric} {scores['test']:.4f}   (validation {scores['val']:.4f})")
+        say(f"test {scores['metric']} {scores['test']:.4f}   (validation {scores['val']:.4f})")
     return 0
 
 

@@ -83,8 +83,7 @@ class PlainFace:
     def on_start(self, facts: dict[str, Any]) -> None:
         """Say what is trained on what."""
         self._epochs = int(facts.get("epochs", 0))
-        self._console.print(headline(facts))
-        self._console.print(*epochs_table([]))
+        self._console.print("\n".join([headline(facts), *notes(facts), *epochs_table([])]))
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
         """Print a line for an evaluated epoch, the last one, and when nothing was said for a while."""
@@ -115,6 +114,8 @@ class LiveFace:
         self._title = headline(facts)
         self._epochs, self._start_epoch = int(facts.get("epochs", 0)), int(facts.get("start_epoch", 0))
         self._begin_s = time.monotonic()
+        for note in notes(facts):
+            self._console.print(note)
         self._live.start()
         self._live.update(self._picture(), refresh=True)
 
@@ -176,9 +177,14 @@ def headline(facts: dict[str, Any]) -> str:
     return printable(" · ".join(pieces))
 
 
+def notes(facts: dict[str, Any]) -> list[str]:
+    """What was decided for the user, a line each."""
+    return [printable(f"  {note}") for note in facts.get("notes", ())]
+
+
 def last_block(summary: dict[str, Any], run_dir: Path) -> str:
     """The score, what an epoch cost, where the checkpoint is and how to evaluate it."""
-    metric = str(summary.get("metric", "score")).replace("_", " ")
+    metric = summary.get("metric", "score")
     spent = ", ".join(
         f"{words} {duration(summary[f'{name}_s_median'])}"
         for name, words in (("compute", "compute"), ("halo_wait", "halo wait"), ("reduce", "reduce"))

@@ -101,7 +101,8 @@ def _section(title: str, rows: Iterable[Row]) -> list[str]:
         if len(name) <= NAMES:
             lines.append(f"  {name:<{NAMES}}  {wrapped.pop(0) if wrapped else ''}".rstrip())
         else:
-            lines.append(f"  {name}")
+            pieces = _wrapped(name.replace("|", "| "), 6, margin=2)  # choices may go on below
+            lines += ["  " + piece.replace("| ", "|") for piece in pieces]
         lines += [" " * (NAMES + 4) + line for line in wrapped]
     return lines
 

@@ -156,8 +156,8 @@ COMMANDS: dict[str, type[Command]] = {
 THEMES = {
     "model": ("model", "layers", "hidden", "heads", "dropout", "norm", "linear_layers", "self_loops"),
     "training": (
-        *("lr", "weight_decay", "epochs", "seed", "eval_every", "patience", "precompute", "inductive"),
-        *("prune", "amp", "dtype"),
+        *("lr", "weight_decay", "epochs", "seed", "eval_every", "patience", "metric"),
+        *("precompute", "inductive", "prune", "amp", "dtype"),
     ),
     "sampling": ("sampling_rate", "sampler", "draw_per_layer", "halo_cache"),
     "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_decay"),

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnsgcn.config import MetricName
 from bnsgcn.train.hop_sets import HopSet
-from bnsgcn.train.scores import MetricName, score
+from bnsgcn.train.scores import score
 from partition.graph import TEST, VAL
 from partition.store import Part
 

@@ -33,7 +33,7 @@ from bnsgcn.train.hop_sets import HopSet, HopSets, Stage
 from bnsgcn.train.keeper import Keeper
 from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
 from bnsgcn.train.progress import Progress
-from bnsgcn.train.scores import MetricName, default_metric
+from bnsgcn.train.scores import chosen_metric
 from bnsgcn.train.target import Target
 from partition.graph import TRAIN
 from partition.store import Part
@@ -83,7 +83,8 @@ class Trainer:
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
         self.progress = Progress()
-        self.metric: MetricName = default_metric(part.manifest.task, part.manifest.source)
+        self.metric, metric_note = chosen_metric(config, part.manifest)
+        self._notes = [metric_note]
         self._stage = _stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
@@ -156,6 +157,7 @@ class Trainer:
                 "epochs": self.config.epochs,
                 "start_epoch": self.progress.epoch,
                 "metric": self.metric,
+                "notes": self._notes,
                 "nodes": manifest.num_nodes,
                 "arcs": manifest.num_arcs,
                 "parameters": sum(parameter.numel() for parameter in self.model.parameters()),

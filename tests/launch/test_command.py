@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,8 @@ def test_multi_label_inductive(model: str, parts: int, command: Command, tmp_pat
     ended = command("train", folder, "--run-dir", run_dir, *SMALL, "--model", model, "--inductive")
     assert (ended.status, ended.err) == (0, ""), ended
     assert f"starting {parts} worker" in ended.out
-    assert "test micro f1" in ended.out
+    assert "  metric: micro-f1, the default for several labels a node" in ended.out
+    assert "test micro-f1" in ended.out
     assert json.loads((run_dir / "summary.json").read_text())["test_score"] > 0.7
 
 
@@ -99,11 +101,17 @@ def test_multi_label_inductive(model: str, parts: int, command: Command, tmp_pat
 def test_options_come_from_a_file(command: Command, two_parts: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(f'source = "{two_parts}"\nlayers = 2\nhidden = 8\nepochs = 3\neval-every = 1\n')
-    ended = command("train", "--config", file, "--run-dir", tmp_path / "run", "--epochs", "2")
+    given = ("train", "--config", file, "--run-dir", tmp_path / "run", "--epochs", "2")
+    ended = command(*given, "--metric", "macro-f1")
     assert ended.status == 0, ended
-    assert "test accuracy" in command("evaluate", tmp_path / "run").out
+    assert "  metric: macro-f1\n" in ended.out
+    assert "test macro-f1" in command("evaluate", tmp_path / "run").out
     config = RunFolder(tmp_path / "run").open().config
-    assert config == TrainConfig(layers=2, hidden=8, epochs=2, eval_every=1)
+    assert config == TrainConfig(layers=2, hidden=8, epochs=2, eval_every=1, metric="macro-f1")
+    ended = command(*given, "--resume", "--metric", "roc-auc")
+    expected = "--metric is roc-auc, the run in .* was started with macro-f1; resume with --metric macro-f1"
+    assert re.match(expected, ended.mistake())
+    assert "'micro_f1'; did you mean 'micro-f1'" in command(*given, "--metric", "micro_f1").mistake()
 
 
 def test_partition_and_inspect(command: Command, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ FACTS = {
     "kernel": "torch",
 }
 SUMMARY = {
-    "metric": "micro_f1",
+    "metric": "micro-f1",
     "val_score": 0.75,
     "test_score": 0.7125,
     "best_epoch": 29,
@@ -100,11 +100,22 @@ def test_plain_lines_where_there_is_no_terminal(run_dir: Path) -> None:
     assert [row[0] for row in rows if row[2] != "-"] == ["10", "20", "30", "40"]
     assert "\x1b" not in out.getvalue()
     block = out.getvalue().rpartition("\n\n")[2].splitlines()
-    assert block[0] == "test micro f1 0.7125   (validation 0.7500 after epoch 30 of 40)"
+    assert block[0] == "test micro-f1 0.7125   (validation 0.7500 after epoch 30 of 40)"
     assert block[1] == "  epoch       1.50 s: compute 1.25 s, halo wait 125.0 ms, reduce 62.5 ms"
     assert block[2] == "  used        12.3 MB sent an epoch, 512.0 MB a worker at most"
     assert block[3] == f"  checkpoint  {run_dir}/checkpoints/epoch_000030"
     assert block[4] == f"  evaluate    bnsgcn evaluate {run_dir}"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_was_decided_for_the_user_is_said_above_the_table(terminal: bool, run_dir: Path) -> None:
+    out = Terminal() if terminal else io.StringIO()
+    shown = face(run_dir, Console(file=out, soft_wrap=True, force_terminal=terminal, width=100))
+    shown.on_start(FACTS | {"notes": ["metric: micro-f1, by default", "a name with \x1b[2J"]})
+    shown.on_end(SUMMARY)
+    text = out.getvalue()
+    assert text.index("  metric: micro-f1, by default\n") < text.index("halo wait")
+    assert "\x1b[2J" not in text
 
 
 def test_a_live_table_on_a_terminal(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,15 @@ from launch.options import COMMANDS, EXAMPLES, THEMES, Inspect, Partition, Train
 from launch.parse import options_of, parse
 from partition.errors import UserError
 
+WHERE_NONE = {"gradient_wire_dtype": "fp32", "metric": "macro-f1"}
+"""Something to give for options that have no value by default."""
+
 
 def test_every_option_of_a_run_is_an_option_of_train() -> None:
     for field in dataclasses.fields(TrainConfig):
         option = f"--{field.name.replace('_', '-')}"
         value = getattr(TrainConfig(), field.name)
-        given = [option] if isinstance(value, bool) else [option, "fp32" if value is None else str(value)]
+        given = [option] if isinstance(value, bool) else [option, WHERE_NONE.get(field.name, str(value))]
         given += ["--sampling-rate", "0.5"] if field.name == "halo_cache" else []
         command = parse(["train", "parts", "--run-dir", "run", *given])
         assert isinstance(command, Train), option

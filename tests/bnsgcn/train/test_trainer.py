@@ -72,6 +72,19 @@ class NeverBetter(Trainer):
         return dataclasses.replace(scores, val=1.0 - 0.01 * self.progress.epoch)
 
 
+@pytest.mark.parametrize(("metric", "other"), [("roc-auc", "accuracy"), ("macro-f1", "average-precision")])
+def test_the_metric_chooses_the_best(metric: Any, other: Any, parts_folder: PartsFolder) -> None:
+    config, chosen = dataclasses.replace(CONFIG, epochs=20, eval_every=1, lr=0.05), {}
+    for each in (metric, other):
+        watching, config = Watching(), dataclasses.replace(config, metric=each)
+        summary = alone(parts_folder("single", 1), config, listener=watching).fit()
+        found = {line["epoch"]: line["val_score"] for line in watching.epochs if "val_score" in line}
+        assert summary["metric"] == watching.started["metric"] == each
+        assert summary["val_score"] == max(found.values()) == found[summary["best_epoch"]]
+        chosen[each] = summary["best_epoch"]
+    assert chosen[metric] != chosen[other], "or else this shows nothing"
+
+
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 12), (1, 4), (3, 8)])
 def test_patience_counts_evaluations_without_a_better_score(
     patience: int, epochs: int, parts_folder: PartsFolder
