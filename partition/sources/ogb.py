@@ -145,7 +145,8 @@ def _table(path: Path, dtype: Any) -> npt.NDArray[Any]:
         raise UserError(f"{path}: missing; fetch the folder again")
     pandas = optional("pandas")
     try:
-        frame = pandas.read_csv(path, compression="gzip", header=None, dtype=dtype)
+        with np.errstate(invalid="ignore"):  # pandas tries a cast before it says what is wrong
+            frame = pandas.read_csv(path, compression="gzip", header=None, dtype=dtype)
     except (ValueError, OverflowError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path}: not a whole csv.gz file ({one_line(error)})") from error
     table: npt.NDArray[Any] = frame.to_numpy()
