@@ -21,11 +21,11 @@ import numpy.typing as npt
 from partition.adjacency import Adjacency, Int64Array, IntArray, row_entries, row_numbers, splits_from_counts
 from partition.assign import Objective, Progress, Recipe, assign
 from partition.disk import check_free, whole_folder
-from partition.errors import printable
+from partition.errors import UserError, printable
 from partition.graph import TEST, TRAIN, VAL, Graph
+from partition.manifest import FORMAT_VERSION, MANIFEST, Manifest, contradiction
 from partition.order import locality_order
 from partition.sources import load
-from partition.store import FORMAT_VERSION, MANIFEST, Manifest
 from partition.writer import FolderWriter
 
 
@@ -162,6 +162,9 @@ def _kept_splits(splits: Int64Array, kept: npt.NDArray[np.bool_]) -> Int64Array:
 
 
 def _write_folder(graph: Graph, recipe: Recipe, numbering: Numbering, out: Path, say: Progress) -> Manifest:
+    manifest = _manifest(graph, recipe, numbering)
+    if wrong := contradiction(dataclasses.asdict(manifest)):
+        raise UserError(f"{graph.name}: {wrong}")
     with whole_folder(out) as folder:
         writer = FolderWriter(folder)
         degrees = (graph.in_degree(), graph.out_degree())
@@ -171,12 +174,13 @@ def _write_folder(graph: Graph, recipe: Recipe, numbering: Numbering, out: Path,
         ]
         for part in range(recipe.parts):
             _write_boundary(writer, numbering, part, halos)
-        manifest = _manifest(graph, recipe, numbering, writer.digests)
+        manifest = dataclasses.replace(manifest, files=writer.digests)
         (folder / MANIFEST).write_text(manifest.to_text())
     return manifest
 
 
-def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, files: dict[str, str]) -> Manifest:
+def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering) -> Manifest:
+    """The facts of the parts, files aside."""
     counts = np.bincount(graph.split, minlength=4)
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -200,7 +204,7 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, files: dict[st
         num_val=int(counts[VAL]),
         num_test=int(counts[TEST]),
         part_nodes=tuple(int(size) for size in np.diff(numbering.offset)),
-        files=files,
+        files={},
     )
 
 

@@ -79,7 +79,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
                 for parent in fresh:
                     parent.rmdir()
             so_far = f"{taken / 1e6:,.1f} MB were written and there is more"
-            with said_when_full(out, so_far, "make room or name another --out"):
+            with said_when_full(out, so_far, "make room or write elsewhere"):
                 raise error
 
 

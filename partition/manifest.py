@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,12 @@ import numpy as np
 
 from partition.adjacency import Int64Array
 from partition.errors import UserError
+from partition.labels import LARGEST_SEED, MOST_UNSEEN_CLASSES
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 AGAIN = "make the parts again with `bnsgcn partition`"
-MOST_NODES = 1 << 48
-"""Far beyond any graph; ids and their products with small numbers stay within 64 bits."""
-MOST_CLASSES = 1 << 24
-MOST_FEATURES = 1 << 24
+MOST_COLUMNS = 1 << 24
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -112,10 +111,11 @@ def _wrong(loaded: dict[str, Any]) -> str:
         found = type(loaded[name]).__name__
         if found != {"tuple": "list"}.get(kind, kind):
             return f"{name} is {reprlib.repr(loaded[name])}, which is no {kind}"
-    return _wrong_counts(loaded) or _wrong_files(loaded["files"])
+    return contradiction(loaded) or _wrong_files(loaded["files"])
 
 
-def _wrong_counts(loaded: dict[str, Any]) -> str:
+def contradiction(loaded: Mapping[str, Any]) -> str:
+    """Which of the counts are impossible, or contradict each other; empty when none do."""
     sizes = loaded["part_nodes"]
     if not all(type(size) is int and 0 < size <= np.iinfo(np.int32).max for size in sizes):
         return f"part_nodes is {reprlib.repr(sizes)}; every part has 1 to {2**31 - 1} nodes"
@@ -124,23 +124,21 @@ def _wrong_counts(loaded: dict[str, Any]) -> str:
             f"{len(sizes)} part sizes with {sum(sizes)} nodes in all, but {reprlib.repr(loaded['parts'])} "
             f"parts and {reprlib.repr(loaded['num_nodes'])} nodes are stated"
         )
+    if loaded["task"] not in ("single", "multi"):
+        return f"task is {reprlib.repr(loaded['task'])}, neither single nor multi"
     nodes = loaded["num_nodes"]
     bounds = {
-        "num_nodes": (1, MOST_NODES),
         "num_arcs": (0, nodes * (nodes - 1)),
-        "num_features": (1, MOST_FEATURES),
-        "num_classes": (1, MOST_CLASSES),
+        "num_features": (1, MOST_COLUMNS),
+        "num_classes": (1, MOST_COLUMNS if loaded["task"] == "multi" else max(nodes, MOST_UNSEEN_CLASSES)),
         "num_train": (1, nodes),
         "num_val": (1, nodes),
         "num_test": (1, nodes),
-        "seed": (0, 2**64 - 1),
-        "starts": (0, 2**31),
+        "seed": (0, LARGEST_SEED),
     }
     for name, (least, most) in bounds.items():
         if not least <= loaded[name] <= most:
             return f"{name} is {reprlib.repr(loaded[name])}, out of range: {least} to {most}"
-    if loaded["task"] not in ("single", "multi"):
-        return f"task is {reprlib.repr(loaded['task'])}, neither single nor multi"
     return ""
 
 

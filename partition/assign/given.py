@@ -12,12 +12,16 @@ from partition.errors import UserError, one_line
 
 
 def given_parts(path: Path, num_nodes: int, parts: int) -> npt.NDArray[np.int32]:
-    """Part of every node, int32 [N], from an integer array file; ValueError for one that does not fit."""
+    """Part of every node, int32 [N], from an integer array file.
+
+    Raises:
+        UserError: there is no such file, or it does not fit.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; --method file:ASSIGNMENT.npy needs one part index per node")
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy refuses a broken header with any of half a dozen types
         raise UserError(f"{path}: not a whole NumPy array file ({one_line(error)})") from error
     if not isinstance(loaded, np.ndarray) or not np.issubdtype(loaded.dtype, np.integer):
         raise UserError(f"{path}: not an array of whole numbers; save part indices as int32")
@@ -25,7 +29,11 @@ def given_parts(path: Path, num_nodes: int, parts: int) -> npt.NDArray[np.int32]
 
 
 def checked_parts(name: str, part_of: npt.NDArray[Any], num_nodes: int, parts: int) -> npt.NDArray[np.int32]:
-    """`part_of` as int32 [N]; ValueError where it does not cut N nodes into exactly `parts` parts."""
+    """`part_of` as int32 [N].
+
+    Raises:
+        UserError: it does not cut N nodes into exactly `parts` parts.
+    """
     if part_of.shape != (num_nodes,):
         raise UserError(f"{name}: shape {part_of.shape} for {num_nodes} nodes; expected ({num_nodes},)")
     low, high = int(part_of.min()), int(part_of.max())
@@ -36,7 +44,8 @@ def checked_parts(name: str, part_of: npt.NDArray[Any], num_nodes: int, parts: i
             f"{name}: part {wrong} of node {node} is out of range with {parts} parts; "
             f"indices go from 0 to {parts - 1}"
         )
-    empty = np.flatnonzero(np.bincount(part_of, minlength=parts) == 0)
+    checked = np.array(part_of, np.int32)
+    empty = np.flatnonzero(np.bincount(checked, minlength=parts) == 0)
     if empty.size:
         raise UserError(f"{name}: part {int(empty[0])} of {parts} has no node; use fewer --parts")
-    return part_of.astype(np.int32)
+    return checked

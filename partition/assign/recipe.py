@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from partition.errors import UserError, nearest
+from partition.labels import LARGEST_SEED
 from partition.refine import Aims
 
 Objective = Literal["volume", "cut"]
@@ -27,7 +28,6 @@ OBJECTIVES = ("volume", "cut")
 SCORES = ("ldg", "fennel")
 ORDERS = ("pieces", "rcm", "none")
 MOST_PARTS, MOST_STARTS = 1 << 14, 1000
-MOST_SEED = 2**64 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_whole("parts", 1, MOST_PARTS)
-        self._check_whole("seed", 0, MOST_SEED)
+        self._check_whole("seed", 0, LARGEST_SEED)
         self._check_whole("starts", 0, MOST_STARTS)
         if not 1.001 <= self.imbalance <= 2:
             raise UserError(f"--imbalance {self.imbalance} is out of range; use 1.001 to 2, for example 1.03")

@@ -22,6 +22,11 @@ from partition.volume import total_volume
 from tests.partition.graphs import arc_set, random_arcs, random_graph
 
 COMMUNITIES = "synthetic:nodes=4000,degree=16,features=2,classes=3,communities=40"
+HUGE = (
+    b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(
+        128
+    )
+)
 needs_compiler = pytest.mark.skipif(compiled().library is None, reason="no C compiler here")
 
 
@@ -122,10 +127,11 @@ def test_streaming_reads_a_mapped_adjacency(tmp_path: Path) -> None:
     assert np.array_equal(assign(mapped, recipe, quiet), assign(graph, recipe, quiet))
 
 
-def test_given_assignment_is_taken_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int8, ">i4"])
+def test_given_assignment_is_taken_as_it_is(tmp_path: Path, dtype: str) -> None:
     rng = np.random.default_rng(0)
     graph = random_graph(rng, random_arcs(rng, 9, 40), 9)
-    wanted = np.array([2, 0, 1, 1, 0, 2, 2, 2, 1])
+    wanted = np.array([2, 0, 1, 1, 0, 2, 2, 2, 1], dtype)
     np.save(tmp_path / "parts.npy", wanted)
     method = f"file:{tmp_path}/parts.npy"
     assert assign(graph, Recipe(parts=3, method=method), quiet).tolist() == wanted.tolist()
@@ -141,7 +147,10 @@ def test_given_assignment_is_taken_as_it_is(tmp_path: Path) -> None:
         (np.array([0, 1, 2, -1, 0, 0, 0, 0, 0]), "part -1 of node 3"),
         (np.zeros(9, int), "part 1 of 3 has no node"),
         (np.zeros(9), "not an array of whole numbers"),
+        (np.full(9, 2**64 - 1, np.uint64), "part 18446744073709551615 of node 0 is out of range"),
         (b"nonsense", "not a whole NumPy array file"),
+        (b"\x93NUMPY\x01\x00\x10\x27" + b"(" * 10_000, "not a whole NumPy array file"),
+        (HUGE, "not a whole NumPy array file"),
         (None, "no such file"),
     ],
 )

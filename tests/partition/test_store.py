@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -159,6 +160,21 @@ def test_nothing_stays_behind_when_writing_fails(tmp_path: Path, monkeypatch: py
         partition_graph(SOURCE, parts=2, out=tmp_path / "new" / "folder" / "parts")
     assert_one_line(error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    graph = dataclasses.replace(load(SOURCE), num_classes=10**9)
+    with pytest.raises(UserError, match="num_classes is 1000000000, out of range: 1 to 1000") as error:
+        partition_graph(graph, parts=2, out=tmp_path / "parts")
+    assert_one_line(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_with_control_characters_can_be_read_back(tmp_path: Path) -> None:
+    graph = dataclasses.replace(load(SOURCE), name="\x1b[2J\nx", source="\udc80")
+    partition_graph(graph, parts=2, out=tmp_path / "parts")
+    manifest = read_manifest(tmp_path / "parts")
+    assert (manifest.name, manifest.source) == ("\\x1b[2J x", "\\udc80")
 
 
 def test_progress_speaks_and_notes_are_said(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from partition.manifest import read_manifest
 from partition.store import Part, open_part
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import run_ranks
-from tests.partition.forged import restate, rewrite
+from tests.partition.forged_parts import restate, rewrite
 
 
 def matched(world: World, folder: Path) -> str:

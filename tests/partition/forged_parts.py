@@ -1,7 +1,9 @@
 """Folders of parts forged on purpose: arrays and manifests changed, every digest right again.
 
-`python -m tests.partition.forged FOLDER CASES SEED`: opens that many forgeries of the parts at FOLDER, one
-after the other in this one process, and prints how many were refused; a crash ends it early.
+    python -m tests.partition.forged_parts FOLDER CASES SEED
+
+opens that many forgeries of the parts at FOLDER, one after the other in this one process, and prints how many
+were refused; a crash ends it early.
 """
 
 from __future__ import annotations
