@@ -12,13 +12,17 @@ from collections.abc import Iterable
 
 LONGEST = 300
 """Characters of a foreign message that `one_line` keeps."""
+LONGEST_LINE = 1000
+"""Characters of a line of ours; what stands in the middle of a longer one is left out."""
 
 
 class UserError(ValueError):
     """A mistake of the user; the message is one line with both numbers and the way out."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        line = printable(message)
+        cut = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-400:]}"
+        super().__init__(cut)
 
 
 class Stopped(Exception):

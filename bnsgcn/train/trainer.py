@@ -207,14 +207,11 @@ class Trainer:
 
     # ---- scores and checkpoints ----
 
-    def evaluate(self, *, per_class: bool = False) -> Scores:
-        """Exact validation and test score of the weights as they are. Collective.
-
-        `per_class`: with precision, recall and F1 of every class on the test nodes.
-        """
+    def evaluate(self) -> Scores:
+        """Exact validation and test score of the weights as they are. Collective."""
         self.training.drain()
         check_buffers(self.world, self.model)
-        return evaluate(self.model, self.evaluation, self.part, self.metric, per_class=per_class)
+        return evaluate(self.model, self.evaluation, self.part, self.metric)
 
     def save(self) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""

@@ -32,3 +32,10 @@ def test_one_line_is_short_and_never_empty() -> None:
 def test_nearest() -> None:
     assert nearest("nodse", ["nodes", "degree"]) == "; did you mean 'nodes'?"
     assert nearest("x", ["nodes"]) == ""
+
+
+def test_a_long_line_keeps_its_ends() -> None:
+    line = str(UserError("start " + "x" * 5000 + " way out"))
+    assert line.startswith("start ")
+    assert line.endswith(" way out")
+    assert len(line) < 1000
