@@ -104,12 +104,15 @@ def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
     )
 
 
-def evaluate_run(run_dir: str | Path) -> Scores:
-    """Exact scores of a run's best checkpoint. Collective over as many workers as the run had."""
+def evaluate_run(run_dir: str | Path, *, per_class: bool = False) -> Scores:
+    """Exact scores of a run's best checkpoint. Collective over as many workers as the run had.
+
+    `per_class`: with precision, recall and F1 of every class on the test nodes.
+    """
     config, parts_dir = _opened(run_dir)
     with joined(config) as world:
         trainer = _restored(world, parts_dir, config, run_dir)
-        return trainer.evaluate()
+        return trainer.evaluate(per_class=per_class)
 
 
 def predict_run(run_dir: str | Path, out: str | Path) -> tuple[int, int]:

@@ -143,13 +143,18 @@ def train(command: Train) -> int:
 
 
 def _evaluate(command: Evaluate) -> int:
-    scores = _on_run(command.run, "evaluate", {"run_dir": str(command.run)})
+    arguments = {"run_dir": str(command.run), "per_class": command.per_class}
+    scores = _on_run(command.run, "evaluate", arguments)
+    classes = [{"class": row.pop("label")} | row for row in scores["per_class"]]
     if command.json:
-        say(
-            json.dumps({"metric": scores["metric"], "val_score": scores["val"], "test_score": scores["test"]})
-        )
-    else:
-        say(f"test {scores['metric']} {scores['test']:.4f}   (validation {scores['val']:.4f})")
+        found = {"metric": scores["metric"], "val_score": scores["val"], "test_score": scores["test"]}
+        say(json.dumps(found | ({"per_class": classes} if command.per_class else {})))
+        return 0
+    say(f"test {scores['metric']} {scores['test']:.4f}   (validation {scores['val']:.4f})")
+    if command.per_class:
+        from launch.tables import show_classes
+
+        show_classes(classes)
     return 0
 
 

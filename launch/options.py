@@ -117,8 +117,10 @@ class Evaluate:
 
     run: Annotated[Path, Positional("RUN")]
     """Run folder."""
+    per_class: bool = False
+    """Also show precision, recall and F1 of every class on the test nodes."""
     json: bool = False
-    """Print JSON instead of a line."""
+    """Print JSON instead of text."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,11 @@ EXAMPLES = {
         "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400 --resume",
         "torchrun --nproc-per-node 4 -m launch.train parts/cora --run-dir runs/cora",
     ),
-    "evaluate": ("bnsgcn evaluate runs/first", "bnsgcn evaluate runs/first --json"),
+    "evaluate": (
+        "bnsgcn evaluate runs/first",
+        "bnsgcn evaluate runs/first --per-class",
+        "bnsgcn evaluate runs/first --json",
+    ),
     "predict": ("bnsgcn predict runs/first --out logits.npy",),
     "doctor": ("bnsgcn doctor",),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -74,15 +74,28 @@ def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None 
     _show(console, columns, foot=choice.reason, bold=bold)
 
 
+def show_classes(classes: Sequence[Mapping[str, float]], console: Console | None = None) -> None:
+    """Print how well each class was told from the others, and the mean over the classes."""
+    columns = [Column("class", [*(str(row["class"]) for row in classes), "mean"])]
+    for rank, name in ((3, "precision"), (2, "recall"), (1, "f1")):
+        values = [row[name] for row in classes]
+        values.append(sum(values) / len(values))
+        columns.append(Column(name, [f"{value:.4f}" for value in values], rank))
+    support = [int(row["support"]) for row in classes]
+    columns.append(Column("support", [str(count) for count in (*support, sum(support))], 4))
+    _show(console, columns, bold=len(classes))
+
+
 def _show(
-    console: Console | None, columns: list[Column], *, foot: str, title: str = "", bold: int = -1
+    console: Console | None, columns: list[Column], *, foot: str = "", title: str = "", bold: int = -1
 ) -> None:
     """Print a table with what is above and below it; all of its columns where there is no terminal."""
     shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
     heads, lines = table(columns, shown_on.width if shown_on.is_terminal else None, gap=2)
     rows = [Text(line.rstrip(), style="bold" if row == bold else "") for row, line in enumerate(lines)]
     above = [Text(printable(title), style="bold")] if title else []
-    shown_on.print(Group(*above, *(Text(line, style="dim") for line in heads), *rows, Text(foot)))
+    below = [Text(foot)] if foot else []
+    shown_on.print(Group(*above, *(Text(line, style="dim") for line in heads), *rows, *below))
 
 
 def _headline(quality: Quality) -> str:

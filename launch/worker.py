@@ -84,11 +84,11 @@ def train(parts_dir: str, run_dir: str, config: dict[str, Any]) -> dict[str, Any
     return train_worker(parts_dir, run_dir, TrainConfig.from_json(config), face(run_dir))
 
 
-def evaluate(run_dir: str) -> dict[str, Any]:
+def evaluate(run_dir: str, per_class: bool) -> dict[str, Any]:
     """Score the best checkpoint."""
     from bnsgcn.run import evaluate_run
 
-    return dataclasses.asdict(evaluate_run(run_dir))
+    return dataclasses.asdict(evaluate_run(run_dir, per_class=per_class))
 
 
 def predict(run_dir: str, out: str) -> list[int]:

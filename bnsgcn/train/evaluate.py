@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.config import MetricName
+from bnsgcn.train.counts import ClassScore, count
 from bnsgcn.train.hop_sets import HopSet
 from bnsgcn.train.scores import score
 from partition.graph import TEST, VAL
@@ -23,6 +24,8 @@ class Scores:
     metric: MetricName
     val: float
     test: float
+    per_class: list[ClassScore] = dataclasses.field(default_factory=list)
+    """Of the test nodes; empty where it was not asked for."""
 
 
 def logits_of(model: torch.nn.Module, hops: HopSet) -> Tensor:
@@ -37,7 +40,9 @@ def logits_of(model: torch.nn.Module, hops: HopSet) -> Tensor:
         model.train(was_training)
 
 
-def evaluate(model: torch.nn.Module, hops: HopSet, part: Part, metric: MetricName) -> Scores:
+def evaluate(
+    model: torch.nn.Module, hops: HopSet, part: Part, metric: MetricName, *, per_class: bool = False
+) -> Scores:
     """Scores over all workers' validation and test nodes. Collective."""
     logits = logits_of(model, hops)
     split, labels = part.split[hops.logits_rows], part.labels[hops.logits_rows]
@@ -47,7 +52,8 @@ def evaluate(model: torch.nn.Module, hops: HopSet, part: Part, metric: MetricNam
         index = torch.from_numpy(chosen).to(logits.device)
         truth = torch.from_numpy(np.ascontiguousarray(labels[chosen])).to(logits.device)
         values.append(score(hops.world, metric, logits[index], truth))
-    return Scores(metric=metric, val=values[0], test=values[1])
+    classes = count(hops.world, logits[index], truth).by_class() if per_class else []
+    return Scores(metric=metric, val=values[0], test=values[1], per_class=classes)
 
 
 def first_non_finite_layer(model: torch.nn.Module, hops: HopSet, layers: list[torch.nn.Module]) -> int | None:

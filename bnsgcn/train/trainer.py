@@ -207,11 +207,14 @@ class Trainer:
 
     # ---- scores and checkpoints ----
 
-    def evaluate(self) -> Scores:
-        """Exact validation and test score of the weights as they are. Collective."""
+    def evaluate(self, *, per_class: bool = False) -> Scores:
+        """Exact validation and test score of the weights as they are. Collective.
+
+        `per_class`: with precision, recall and F1 of every class on the test nodes.
+        """
         self.training.drain()
         check_buffers(self.world, self.model)
-        return evaluate(self.model, self.evaluation, self.part, self.metric)
+        return evaluate(self.model, self.evaluation, self.part, self.metric, per_class=per_class)
 
     def save(self) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""

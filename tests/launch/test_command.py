@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.record.run_folder import RunFolder
@@ -56,6 +57,15 @@ def test_from_a_graph_to_a_score(command: Command, tmp_path: Path) -> None:
     label = np.load(graph)["label"]
     assert logits.shape == (NODES, 3)
     assert (logits[180:].argmax(1) == label[180:]).mean() == pytest.approx(summary["test_score"])
+
+    table = json.loads(command("evaluate", run_dir, "--per-class", "--json").out)["per_class"]
+    expected = precision_recall_fscore_support(label[180:], logits[180:].argmax(1), zero_division=0)
+    assert [row["class"] for row in table] == [0, 1, 2]
+    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        assert [row[name] for row in table] == pytest.approx(values.tolist(), abs=1e-12)
+    shown = command("evaluate", run_dir, "--per-class").out.splitlines()
+    assert [line.split()[0] for line in shown] == ["test", "class", "0", "1", "2", "mean"]
+    assert shown[-1].split()[-1] == "60"
 
     ended = command(*given)
     assert "holds a run already; add --resume or name a new folder" in ended.mistake()
