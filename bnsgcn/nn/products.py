@@ -9,8 +9,11 @@ Weights are [out, in], as in torch.nn.Linear.   N rows   I inputs   O outputs
     | b      | [O]    | sum of g over rows     |
 
 Where x is dropped out on the way, or the product runs in bf16, it goes in pieces of some hundred rows: what
-is masked or converted stays in cache, is never kept, and is made again in backward. Weights, sums over rows
-and results stay in their own format; only the factors of a product are bf16.
+is masked or converted stays in cache, is never kept, and is made again in backward. Only the factors of a
+product are bf16; weights, gradients and what is kept stay in their own format. Where oneDNN can round the
+factors of float32 matrices itself (x86 with AVX-512), sums and results are float32 to the last bit. Elsewhere
+(CUDA, other processors) the product of each piece is rounded to bf16 once, before it is added in float32.
+oneDNN leaves narrow products (16 numbers a sum, as a rule) in float32 altogether.
 
 A `late` weight's gradient is computed after that of x has been handed on: backward can send what it has for
 the peers first, and multiply while it flies.
@@ -18,6 +21,7 @@ the peers first, and multiply while it flies.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
@@ -94,6 +98,17 @@ class _Factors:
     drops: tuple[Drop | None, ...]
     precision: torch.dtype | None
 
+    @property
+    def rounded_on_the_way(self) -> bool:
+        """The product itself rounds its factors."""
+        x = self.xs[0]
+        plain = x.dtype == torch.float32 and x.device.type == "cpu"
+        return self.precision == torch.bfloat16 and plain and _rounds_factors()
+
+    def multiplying(self) -> contextlib.AbstractContextManager[None]:
+        """What the products run in."""
+        return _rounding_factors() if self.rounded_on_the_way else contextlib.nullcontext()
+
     def pieces(self) -> Iterator[slice]:
         """Row ranges: all rows at once where rows are taken as they are."""
         total = self.xs[0].shape[0]
@@ -110,29 +125,32 @@ class _Factors:
         return self.cast(x if drop is None else drop(x, rows))
 
     def cast(self, values: Tensor) -> Tensor:
-        """In the factors' format."""
-        return values if self.precision is None else values.to(self.precision)
+        """In the format that the product takes."""
+        whole = self.precision is None or self.rounded_on_the_way
+        return values if whole else values.to(self.precision)
 
     def weight_gradients(self, g: Tensor, terms: list[int]) -> list[Tensor]:
         """g^T x of some terms, for g [N, O]."""
         totals = [torch.zeros_like(self.weights[term]) for term in terms]
-        for rows in self.pieces() if terms else ():
-            piece = self.cast(g[rows]).t()
-            for term, total in zip(terms, totals, strict=True):
-                _accumulate(total, piece, self.rows(term, rows), None, first=False)
+        with self.multiplying():
+            for rows in self.pieces() if terms else ():
+                piece = self.cast(g[rows]).t()
+                for term, total in zip(terms, totals, strict=True):
+                    _accumulate(total, piece, self.rows(term, rows), None, first=False)
         return totals
 
     def row_gradients(self, g: Tensor, terms: list[int]) -> list[Tensor]:
         """g W of some terms."""
         totals = [pool.empty(tuple(self.xs[term].shape), g) for term in terms]
         factors = [self.cast(self.weights[term]) for term in terms]
-        for rows in self.pieces() if terms else ():
-            piece = self.cast(g[rows])
-            for term, total, factor in zip(terms, totals, factors, strict=True):
-                _accumulate(total[rows], piece, factor, None, first=True)
-                drop = self.drops[term]
-                if drop is not None:
-                    drop(total[rows], rows, out=total[rows])
+        with self.multiplying():
+            for rows in self.pieces() if terms else ():
+                piece = self.cast(g[rows])
+                for term, total, factor in zip(terms, totals, factors, strict=True):
+                    _accumulate(total[rows], piece, factor, None, first=True)
+                    drop = self.drops[term]
+                    if drop is not None:
+                        drop(total[rows], rows, out=total[rows])
         return totals
 
 
@@ -161,10 +179,11 @@ class _SumOfProducts(torch.autograd.Function):
         else:
             ctx.mark_dirty(out)
         factors = [terms.cast(weight.t()) for weight in terms.weights]
-        for rows in terms.pieces():
-            for term, factor in enumerate(factors):
-                first = term == 0 and into is None
-                _accumulate(out[rows], terms.rows(term, rows), factor, bias, first=first)
+        with terms.multiplying():
+            for rows in terms.pieces():
+                for term, factor in enumerate(factors):
+                    first = term == 0 and into is None
+                    _accumulate(out[rows], terms.rows(term, rows), factor, bias, first=first)
         return out
 
     @staticmethod
@@ -188,6 +207,29 @@ class _SumOfProducts(torch.autograd.Function):
 
 def _only(terms: _Factors, g: Tensor, term: int) -> Tensor:
     return terms.weight_gradients(g, [term])[0]
+
+
+@contextlib.contextmanager
+def _rounding_factors() -> Iterator[None]:
+    """Inside, oneDNN multiplies float32 matrices with factors rounded to bf16, and adds in float32."""
+    setting = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009 (unknown to older annotations)
+    before = setting.fp32_precision
+    setting.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before
+
+
+@functools.cache
+def _rounds_factors() -> bool:
+    """Whether it does so with this processor and this torch: 1 + 2^-10 is 1 in bf16."""
+    ones = torch.ones(64, 64)
+    try:
+        with _rounding_factors():
+            return bool((torch.mm(ones + 2**-10, ones) == 64).all())
+    except AttributeError:  # before torch 2.9
+        return False
 
 
 def _accumulate(total: Tensor, left: Tensor, right: Tensor, bias: Tensor | None, *, first: bool) -> None:
@@ -218,7 +260,7 @@ def sum_of_products(
     """bias + sum over `terms` of x W^T: [N, O].
 
     Args:
-        precision: format of the factors, None = as they are.
+        precision: format that the factors are rounded to, None = as they are.
         into: [N, O], added to in place, instead of a bias.
     """
     assert bias is None or into is None
