@@ -152,6 +152,15 @@ def test_partitioning_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
+def test_a_worker_imports_nothing_that_only_sources_and_pictures_need() -> None:
+    """13 MB of a worker's memory are scipy's."""
+    check = (
+        "import sys, bnsgcn.run, launch.worker\n"
+        "assert not {'scipy', 'matplotlib', 'dgl', 'ogb', 'torch_geometric', 'pymetis'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
 def rank_calls(source: str) -> list[str]:
     """Names of torch.distributed's questions about rank, size and groups that a module asks."""
     attributes = (node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute))

@@ -20,7 +20,7 @@ from bnsgcn.config import PRUNE_BELOW
 from bnsgcn.dist import World
 from bnsgcn.kernels import Block, Csr, Kernels
 from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, plan_halo, to_owners
-from partition.graph import TRAIN
+from partition.labels import TRAIN
 from partition.store import Part
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bnsgcn.config import PRUNE_BELOW, TrainConfig, WireDtype
 from bnsgcn.exchange import sampling
-from partition.graph import TRAIN
+from partition.labels import TRAIN
 from partition.store import Manifest, Part
 
 IntArray = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from bnsgcn.config import MetricName
 from bnsgcn.train.counts import ClassScore, count
 from bnsgcn.train.hop_sets import HopSet
 from bnsgcn.train.scores import score
-from partition.graph import TEST, VAL
+from partition.labels import TEST, VAL
 from partition.store import Part
 
 

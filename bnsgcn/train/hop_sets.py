@@ -29,7 +29,7 @@ from bnsgcn.nn.hop import Hop, Rows
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
 from partition.errors import UserError
-from partition.graph import TEST, TRAIN, VAL
+from partition.labels import TEST, TRAIN, VAL
 from partition.store import Part
 
 

@@ -35,7 +35,7 @@ from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
 from bnsgcn.train.progress import Progress
 from bnsgcn.train.scores import chosen_metric
 from bnsgcn.train.target import Target
-from partition.graph import TRAIN
+from partition.labels import TRAIN
 from partition.store import Part
 
 
