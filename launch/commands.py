@@ -40,6 +40,7 @@ def _partition(command: Partition) -> int:
     from partition.assign import Recipe
     from partition.build import build_parts
     from partition.quality import inspect_parts
+    from partition.stopping import stoppable
 
     recipe = Recipe(
         parts=command.parts,
@@ -49,8 +50,9 @@ def _partition(command: Partition) -> int:
         refine=command.refine,
         starts=command.starts,
     )
-    build_parts(command.source, recipe, out=command.out, progress=say)
-    show_quality(inspect_parts(command.out), peak_bytes(command.out, TrainConfig()))
+    with stoppable():
+        build_parts(command.source, recipe, out=command.out, progress=say)
+        show_quality(inspect_parts(command.out), peak_bytes(command.out, TrainConfig()))
     return 0
 
 

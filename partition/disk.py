@@ -1,4 +1,4 @@
-"""Writing what is either whole or not there, on disks that may be full, in processes that may be stopped.
+"""Writing what is either whole or not there, on disks that may be full.
 
 Everything is written by plain writes, or into space that was reserved before: a full disk then is an error,
 where touching a memory map of a sparse file would end the process with SIGBUS.
@@ -11,18 +11,15 @@ import errno
 import glob
 import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
-from partition.errors import Stopped, UserError
+from partition.errors import UserError
+from partition.stopping import stoppable
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A full disk, a quota used up, a file larger than this process may write."""
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BLOCK_BYTES = 1 << 24
 ABANDONED_S = 60.0
 """A folder without a lock that is older than this was left by a process that was killed."""
@@ -81,43 +78,6 @@ def whole_folder(out: Path) -> Iterator[Path]:
             so_far = f"{taken / 1e6:,.1f} MB were written and there is more"
             with said_when_full(out, so_far, "make room or write elsewhere"):
                 raise error
-
-
-class Stop:
-    """What a signal does: raise, once."""
-
-    def __init__(self) -> None:
-        self.later = False
-        """Whoever is cleaning up is not stopped again; the process ends anyway."""
-
-    def __call__(self, number: int, _: FrameType | None) -> None:
-        """Handle a signal."""
-        if not self.later:
-            self.later = True
-            raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Signals that would end this process as an exception; those that the caller handles are left alone.
-
-    Raises:
-        Stopped: SIGTERM or SIGHUP came.
-        KeyboardInterrupt: SIGINT came.
-    """
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    try:
-        for number, handler in before.items():
-            if handler in (signal.SIG_DFL, signal.default_int_handler):
-                signal.signal(number, stop)
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _remove_abandoned(out: Path) -> None:

@@ -21,6 +21,7 @@ from partition.assign.recipe import Progress, Recipe
 from partition.assign.refined import refined_parts
 from partition.graph import TRAIN, Graph
 from partition.refine import PartOf, obstacle
+from partition.stopping import at_once
 from partition.volume import cut_arcs, total_volume
 
 OBJECTIVE_CODES = {"cut": 0, "volume": 1}
@@ -79,9 +80,10 @@ def metis_csr(
         ufactor=max(1, round((imbalance - 1) * 1000)),
     )
     wide = pymetis.CSRAdjacency(adjacency.indptr, adjacency.with_indices(np.int64).indices)
-    result = pymetis.part_graph(
-        parts, wide, vweights=weights, eweights=edge_weights, recursive=False, options=options
-    )
+    with at_once():
+        result = pymetis.part_graph(
+            parts, wide, vweights=weights, eweights=edge_weights, recursive=False, options=options
+        )
     return np.asarray(result.vertex_part, dtype=np.int32)
 
 

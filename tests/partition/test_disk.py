@@ -1,14 +1,12 @@
-"""Full disks and signals: what was not finished is gone, and one line says why."""
+"""Full disks: what was not finished is gone, and one line says why."""
 
 from __future__ import annotations
 
 import errno
 import os
 import resource
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +15,8 @@ import pytest
 from partition import disk
 from partition.adjacency import csr_from_arcs
 from partition.build import partition_graph
-from partition.disk import reserve, said_when_full, stoppable, whole_folder
-from partition.errors import Stopped, UserError
+from partition.disk import reserve, said_when_full, whole_folder
+from partition.errors import UserError
 
 LARGE = "synthetic:nodes=3000,degree=10,features=256,classes=3"  # 3 MB of features
 
@@ -80,84 +78,6 @@ def test_reserving_where_the_system_cannot(tmp_path: Path, monkeypatch: pytest.M
 def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), said_when_full(tmp_path, "", ""):
         raise PermissionError(errno.EACCES, "Permission denied")
-
-
-STOPPED_HALFWAY = """
-import sys, time
-from pathlib import Path
-import partition.writer, launch.cli
-write = partition.writer.FolderWriter.dense_rows
-def slow(*arguments):
-    print("writing", flush=True)
-    time.sleep(0.05)
-    write(*arguments)
-partition.writer.FolderWriter.dense_rows = slow
-options = ["--parts", "200", "--method", "random", "--out", sys.argv[1]]
-sys.exit(launch.cli.main(["partition", "synthetic:nodes=400", *options]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "status", "words"),
-    [
-        (signal.SIGTERM, 143, "stopped by SIGTERM"),
-        (signal.SIGINT, 130, "stopped by SIGINT"),
-        (signal.SIGHUP, 129, "stopped by SIGHUP"),
-    ],
-)
-def test_stopped_while_writing(tmp_path: Path, number: signal.Signals, status: int, words: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", STOPPED_HALFWAY, str(tmp_path / "new" / "parts")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert any(line == "writing\n" for line in process.stdout)
-    assert [path.name[:18] for path in (tmp_path / "new").iterdir()] == [".parts.unfinished-"]
-    for _ in range(3):  # an impatient user does not disturb the cleaning
-        process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (status, f"bnsgcn: error: {words}\n")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_handlers_of_the_caller_are_left_alone(tmp_path: Path) -> None:
-    seen: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
-    try:
-        with whole_folder(tmp_path / "parts"):
-            signal.raise_signal(signal.SIGTERM)
-        assert seen == [signal.SIGTERM]
-        assert (tmp_path / "parts").is_dir()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_signals_come_back_afterwards() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match="stopped by SIGTERM"), stoppable():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_thread_writes_too(tmp_path: Path) -> None:
-    """Signals are the main thread's; whatever else fails is cleaned up in any."""
-    errors: list[BaseException] = []
-
-    def write() -> None:
-        try:
-            with whole_folder(tmp_path / "parts") as folder:
-                (folder / "file").write_text("x")
-                raise RuntimeError
-        except RuntimeError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    thread.join()
-    assert len(errors) == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
