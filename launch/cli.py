@@ -6,9 +6,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from bnsgcn.show.say import bare_streams, say
 from launch.commands import do
 from launch.ending import guarded
-from launch.say import bare_streams, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

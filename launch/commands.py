@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bnsgcn.show.say import say
 from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Plan, Predict, Train
-from launch.say import say
 from partition.errors import UserError
 
 
@@ -107,9 +107,9 @@ def _plan(command: Plan) -> int:
 
 def train(command: Train) -> int:
     """Inside torchrun be a worker; elsewhere start one worker a part and wait for them."""
-    from launch.local import run_local
+    from bnsgcn.workers.local import run_local
+    from bnsgcn.workers.worker import Job
     from launch.parts import parts_folder
-    from launch.worker import Job
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from launch.torchrun import be_worker
@@ -186,8 +186,8 @@ def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
     """Rank 0's result of a task on a run's parts."""
     from bnsgcn.capacity import check_workers, most_threads
     from bnsgcn.record.run_folder import RunFolder
-    from launch.local import run_local
-    from launch.worker import Job
+    from bnsgcn.workers.local import run_local
+    from bnsgcn.workers.worker import Job
     from partition.store import read_manifest
 
     facts = RunFolder(run).open()

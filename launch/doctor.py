@@ -8,11 +8,11 @@ import platform
 import shutil
 
 from bnsgcn.capacity import core_count
-from launch.face import short
-from launch.local import run_local
-from launch.outcome import WorkerFailure
-from launch.say import say
-from launch.worker import Job
+from bnsgcn.show.face import short
+from bnsgcn.show.say import say
+from bnsgcn.workers.local import run_local
+from bnsgcn.workers.outcome import WorkerFailure
+from bnsgcn.workers.worker import Job
 from partition.errors import UserError
 
 PACKAGES = (

@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bnsgcn.show.say import complain, show_cursor
+from bnsgcn.workers.outcome import FAILURE, MISTAKE, WorkerFailure, out_of_memory
 from launch.options import Command, Partition, Train
-from launch.outcome import FAILURE, MISTAKE, WorkerFailure, out_of_memory
 from launch.parse import parse
-from launch.say import complain, show_cursor
 from partition.errors import Stopped, UserError, one_line
 
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)

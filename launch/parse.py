@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from bnsgcn.show.say import say
 from launch import originals
 from launch.fields import Option, made
 from launch.fields import options_of as options_of_kind
 from launch.help import general_help, help_on
 from launch.options import COMMANDS, Command, Train
-from launch.say import say
 from partition.errors import UserError, nearest
 
 if sys.version_info >= (3, 11):

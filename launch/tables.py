@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console, Group
 from rich.text import Text
 
-from launch.columns import Column, table
-from launch.face import duration, short, size
+from bnsgcn.show.columns import Column, table
+from bnsgcn.show.face import duration, short, size
 from partition.errors import printable
 from partition.quality import Quality
 

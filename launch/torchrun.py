@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 
+from bnsgcn.show.say import complain, say
+from bnsgcn.workers.outcome import outcome_of
+from bnsgcn.workers.worker import settle
+from bnsgcn.workers.worker import train as train_task
 from launch.options import Train
-from launch.outcome import outcome_of
 from launch.parts import parts_folder
-from launch.say import complain, say
-from launch.worker import settle
-from launch.worker import train as train_task
 
 GRACE_S = 1.0
 """How long a rank that lost another stays, so that torchrun sees the other end first."""

@@ -75,6 +75,8 @@ ROOMS = (
     "train",
     "plan",
     "run",
+    "show",
+    "workers",
     "api",
 )
 """The folders and single files of bnsgcn, from the ground up; a room imports what comes before it."""

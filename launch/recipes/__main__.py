@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from bnsgcn.show.say import complain, say
 from launch.recipes import recipe, recipes
-from launch.say import complain, say
 from partition.errors import UserError
 
 try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launch.columns import Column, table
+from bnsgcn.show.columns import Column, table
 from launch.tables import show_quality
 from partition.quality import inspect_parts
 

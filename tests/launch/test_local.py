@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from bnsgcn.record.run_folder import RunFolder
-from launch.crew import Crew
-from launch.local import _signals_noted, run_local
-from launch.worker import Job
+from bnsgcn.workers.crew import Crew
+from bnsgcn.workers.local import _signals_noted, run_local
+from bnsgcn.workers.worker import Job
 from partition.errors import Stopped
 from tests.launch.scene import Command
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.workers.outcome import WorkerFailure
 from launch.ending import ending, guarded
 from launch.options import Train
-from launch.outcome import WorkerFailure
 from partition.errors import Stopped, UserError
 from tests.launch.scene import NODES, Command, newest_checkpoint, shared_state, write_graph
 

@@ -34,7 +34,7 @@ class End:
 
 
 class Crew:
-    """Processes of `python -m launch.worker FOLDER`, one for each of `environments`, in the order of ranks.
+    """Processes of `python -m bnsgcn.workers.worker FOLDER`, one for each of `environments`, by rank.
 
     A context: when it is left, no process is left.
     """
@@ -45,7 +45,7 @@ class Crew:
         self._ends: dict[int, End] = {}
 
     def __enter__(self) -> Crew:
-        words = [sys.executable, "-m", "launch.worker", str(self._folder)]
+        words = [sys.executable, "-m", "bnsgcn.workers.worker", str(self._folder)]
         try:
             for environment in self._environments:
                 started = subprocess.Popen(words, env=dict(environment), stdin=subprocess.DEVNULL)

@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any
 
 from bnsgcn.capacity import core_count
-from launch.crew import POLL_S, Crew, End
-from launch.outcome import Outcome, read_outcomes
-from launch.verdict import Evidence, verdict
-from launch.worker import Job
+from bnsgcn.workers.crew import POLL_S, Crew, End
+from bnsgcn.workers.outcome import Outcome, read_outcomes
+from bnsgcn.workers.verdict import Evidence, verdict
+from bnsgcn.workers.worker import Job
 from partition.errors import Stopped
 
 GRACE_S = 1.0
@@ -118,7 +118,7 @@ def _environments(job: Job, folder: Path) -> list[dict[str, str]]:
         "PYTHONSAFEPATH": "1",
         "DGLBACKEND": "pytorch",
     }
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     if home.name != "site-packages":  # started from a checkout that is perhaps not installed
         known = os.environ.get("PYTHONPATH")
         common["PYTHONPATH"] = os.pathsep.join([str(home), *([known] if known else [])])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.crew import End
-from launch.outcome import Outcome, WorkerFailure
-from launch.verdict import Evidence, verdict
-from launch.worker import Job
+from bnsgcn.workers.crew import End
+from bnsgcn.workers.outcome import Outcome, WorkerFailure
+from bnsgcn.workers.verdict import Evidence, verdict
+from bnsgcn.workers.worker import Job
 from partition.errors import UserError
 
 LOST = Outcome(rank=0, kind="lost", message="rank 1 has not answered for 8 s", trace="T0", at_s=4.0)

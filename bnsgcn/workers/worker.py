@@ -1,6 +1,6 @@
 """One worker process: does the task that the launcher wrote down and leaves its outcome.
 
-python -m launch.worker FOLDER      FOLDER/job.json in, FOLDER/rank_K.json out
+python -m bnsgcn.workers.worker FOLDER      FOLDER/job.json in, FOLDER/rank_K.json out
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from launch.outcome import Outcome, outcome_of
+from bnsgcn.workers.outcome import Outcome, outcome_of
 
 TaskName = Literal["train", "evaluate", "predict", "round_trip"]
 
@@ -47,7 +47,7 @@ class Job:
 
 
 def main() -> NoReturn:
-    """Entry of `python -m launch.worker FOLDER`."""
+    """Entry of `python -m bnsgcn.workers.worker FOLDER`."""
     settle()
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     job = Job(**json.loads((folder / "job.json").read_text()))
@@ -79,7 +79,7 @@ def train(parts_dir: str, run_dir: str, config: dict[str, Any]) -> dict[str, Any
     """Train on this worker's part; the summary."""
     from bnsgcn.config import TrainConfig
     from bnsgcn.run import train_worker
-    from launch.face import face
+    from bnsgcn.show.face import face
 
     return train_worker(parts_dir, run_dir, TrainConfig.from_json(config), face(run_dir))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.train.seal import sealed_folders
-from launch.crew import End
-from launch.outcome import Outcome, WorkerFailure
-from launch.worker import Job
+from bnsgcn.workers.crew import End
+from bnsgcn.workers.outcome import Outcome, WorkerFailure
+from bnsgcn.workers.worker import Job
 from partition.errors import UserError
 
 WAITS_IN = "/bnsgcn/dist.py"

@@ -10,7 +10,7 @@ import torch
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import PeerLost
-from launch.outcome import LESS_MEMORY, Kind, Outcome, WorkerFailure, outcome_of, read_outcomes
+from bnsgcn.workers.outcome import LESS_MEMORY, Kind, Outcome, WorkerFailure, outcome_of, read_outcomes
 from partition.errors import UserError
 
 

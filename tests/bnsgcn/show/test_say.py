@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.say import fit
+from bnsgcn.show.say import fit
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console, ConsoleDimensions
 
+from bnsgcn.show import face as faces
+from bnsgcn.show.face import LiveFace, PlainFace, epochs_table, face, headline, last_block
 from bnsgcn.train.seal import Best, Seal
-from launch import face as faces
-from launch.face import LiveFace, PlainFace, epochs_table, face, headline, last_block
 
 FACTS = {
     "name": "ring",

@@ -21,9 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bnsgcn.record.run_folder import Listener
+from bnsgcn.show.columns import Column, table
+from bnsgcn.show.say import bare_streams
 from bnsgcn.train.seal import best_folder
-from launch.columns import Column, table
-from launch.say import bare_streams
 from partition.errors import UserError, printable
 
 ROWS = 10
