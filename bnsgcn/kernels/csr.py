@@ -1,7 +1,7 @@
-"""Unweighted sparse blocks in CSR form.
+"""Sparse blocks in CSR form.
 
-Row r lists the columns it sums over. Ids are int32 where both the arcs and the columns fit, which halves the
-memory traffic of the ids; int64 otherwise.
+Row r lists the columns it sums over; an arc counts once, or as its weight says. Ids are int32 where both the
+arcs and the columns fit, which halves the memory traffic of the ids; int64 otherwise.
 
 Shapes:
     R rows   C columns   E arcs
@@ -29,11 +29,14 @@ class Csr:
     """[E], columns of row r at indptr[r] : indptr[r + 1]."""
     num_rows: int
     num_cols: int
+    weights: Tensor | None = None
+    """float32 [E]; None: every arc weighs 1."""
 
     def __post_init__(self) -> None:
         assert self.indptr.dtype == self.indices.dtype
         assert self.indptr.device == self.indices.device
         assert self.indptr.numel() == self.num_rows + 1
+        assert self.weights is None or self.weights.shape == self.indices.shape
 
     @property
     def num_arcs(self) -> int:
@@ -46,12 +49,19 @@ class Csr:
         return self.indices.device
 
     @classmethod
-    def from_numpy(cls, indptr: NDArray[np.integer], indices: NDArray[np.integer], num_cols: int) -> Csr:
+    def from_numpy(
+        cls,
+        indptr: NDArray[np.integer],
+        indices: NDArray[np.integer],
+        num_cols: int,
+        weights: NDArray[np.float32] | None = None,
+    ) -> Csr:
         """A block of NumPy arrays; memory is shared where the dtype is right already."""
-        return cls.of(torch.from_numpy(indptr), torch.from_numpy(indices), num_cols)
+        per_arc = None if weights is None else torch.from_numpy(weights)
+        return cls.of(torch.from_numpy(indptr), torch.from_numpy(indices), num_cols, per_arc)
 
     @classmethod
-    def of(cls, indptr: Tensor, indices: Tensor, num_cols: int) -> Csr:
+    def of(cls, indptr: Tensor, indices: Tensor, num_cols: int, weights: Tensor | None = None) -> Csr:
         """A block of tensors of any integer dtype; checks that the arrays agree with each other.
 
         Raises:
@@ -66,19 +76,28 @@ class Csr:
             low, high = int(indices.min()), int(indices.max())
             raise ValueError(f"column ids run from {low} to {high}, the block has {num_cols} columns")
         dtype = id_dtype(indices.numel(), num_cols)
-        return cls(
-            indptr.to(dtype).contiguous(), indices.to(dtype).contiguous(), indptr.numel() - 1, num_cols
-        )
+        pieces = indptr.to(dtype).contiguous(), indices.to(dtype).contiguous()
+        return cls(*pieces, indptr.numel() - 1, num_cols, weights)
 
     def to(self, device: torch.device | str) -> Csr:
         """The block on `device`; itself when it is there already."""
         if self.device == torch.device(device):
             return self
-        return dataclasses.replace(self, indptr=self.indptr.to(device), indices=self.indices.to(device))
+        weights = None if self.weights is None else self.weights.to(device)
+        moved = self.indptr.to(device), self.indices.to(device)
+        return Csr(*moved, self.num_rows, self.num_cols, weights)
 
     def degrees(self) -> Tensor:
         """Arcs of each row: [R]."""
         return self.indptr.diff()
+
+    def arc_weights(self, arcs: Tensor) -> Tensor | None:
+        """Weights of the given arcs, ids or a bool mask [E]; None in an unweighted block."""
+        return None if self.weights is None else self.weights[arcs]
+
+    def weight_room(self, arcs: int) -> Tensor | None:
+        """Room for the weights of so many arcs; None in an unweighted block."""
+        return None if self.weights is None else self.weights.new_empty(arcs)
 
     def row_ids(self) -> Tensor:
         """The row of each arc: [E]."""
@@ -90,7 +109,8 @@ class Csr:
         order = torch.sort(self.indices, stable=True).indices
         counts = torch.bincount(self.indices, minlength=self.num_cols)
         dtype = id_dtype(self.num_arcs, self.num_rows)
-        return Csr(_offsets(counts, dtype), self.row_ids()[order].to(dtype), self.num_cols, self.num_rows)
+        offsets, columns = _offsets(counts, dtype), self.row_ids()[order].to(dtype)
+        return Csr(offsets, columns, self.num_cols, self.num_rows, self.arc_weights(order))
 
     def select_rows(self, rows: Tensor) -> Csr:
         """The given rows, in the given order; a bool mask [R] or ids [K], which may repeat."""
@@ -103,7 +123,8 @@ class Csr:
         shift = torch.repeat_interleave(indptr[rows] - offsets[:-1], counts, output_size=total)
         arcs = shift + torch.arange(total, device=self.device)
         dtype = id_dtype(total, self.num_cols)
-        return Csr(offsets.to(dtype), self.indices[arcs].to(dtype), rows.numel(), self.num_cols)
+        columns, weights = self.indices[arcs].to(dtype), self.arc_weights(arcs)
+        return Csr(offsets.to(dtype), columns, rows.numel(), self.num_cols, weights)
 
     def compact(self, column_map: Tensor, num_cols: int) -> Csr:
         """Columns renamed by `column_map` int32 [C] (new column, or -1 to drop the arc); rows stay."""
@@ -112,12 +133,18 @@ class Csr:
         before = torch.zeros(self.num_arcs + 1, dtype=torch.int64, device=self.device)
         torch.cumsum(kept, 0, out=before[1:])
         dtype = id_dtype(self.num_arcs, num_cols)
-        return Csr(before[self.indptr].to(dtype), renamed[kept].to(dtype), self.num_rows, num_cols)
+        columns, weights = renamed[kept].to(dtype), self.arc_weights(kept)
+        return Csr(before[self.indptr].to(dtype), columns, self.num_rows, num_cols, weights)
 
 
 def id_dtype(num_arcs: int, num_cols: int) -> torch.dtype:
     """int32 where both numbers fit."""
     return torch.int32 if max(num_arcs, num_cols) <= _INT32_MAX else torch.int64
+
+
+def shortened(piece: Tensor, kept: int) -> Tensor:
+    """The first `kept` entries; where they are few, without the room of the others."""
+    return piece[:kept].clone() if 2 * kept < piece.numel() else piece[:kept]
 
 
 def _offsets(counts: Tensor, dtype: torch.dtype) -> Tensor:

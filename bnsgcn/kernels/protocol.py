@@ -53,9 +53,10 @@ class Kernels(Protocol):
         col_scale: Tensor | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
-        """out[r] (+)= row_scale[r] * sum over row r's columns c of col_scale[c] * x[c]: [C, F] -> [R, F].
+        """out[r] (+)= row_scale[r] * sum over row r's columns c of weight[r, c] * col_scale[c] * x[c].
 
-        With `out` given the sum is added to it. Scales have the dtype of `x`.
+        [C, F] -> [R, F]. With `out` given the sum is added to it. Scales have the dtype of `x`; the weights
+        are those of the block, 1 where it has none.
         """
         ...
 

@@ -52,7 +52,8 @@ class TorchKernels:
             return x.new_zeros(csr.num_rows, x.shape[1])
         adjacency = self._adjacencies.get(csr)
         if adjacency is None or adjacency.dtype != x.dtype:
-            adjacency = _sparse(csr, csr.indices, _ones(csr, x.dtype), csr.num_cols)
+            values = _ones(csr, x.dtype) if csr.weights is None else csr.weights.to(x.dtype)
+            adjacency = _sparse(csr, csr.indices, values, csr.num_cols)
             self._adjacencies[csr] = adjacency
         return _multiply(adjacency, x.contiguous())
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.kernels import pool, random_bits
-from bnsgcn.kernels.csr import Csr, id_dtype
+from bnsgcn.kernels.csr import Csr, id_dtype, shortened
 from bnsgcn.kernels.native.binding import (
     IDS,
     REALS,
@@ -89,6 +89,7 @@ class CompiledKernels(TorchKernels):
             columns=x.shape[1],
             row_scale=matching(row_scale, x),
             col_scale=matching(col_scale, x),
+            weights=csr.weights,
             out=result,
             out_stride=result.stride(0),
             accumulate=out is not None,
@@ -278,10 +279,10 @@ class CompiledKernels(TorchKernels):
         if not on_cpu(csr.indices) or id_dtype(csr.num_arcs, csr.num_rows) != dtype:
             return super().transpose(csr)
         indptr = torch.zeros(csr.num_cols + 1, dtype=dtype)
-        indices = torch.empty(csr.num_arcs, dtype=dtype)
+        indices, weights = torch.empty(csr.num_arcs, dtype=dtype), csr.weight_room(csr.num_arcs)
         given = csr.indptr, csr.indices, csr.num_rows, csr.num_cols
-        self._call(f"transpose_{IDS[dtype]}", *given, indptr, indices)
-        return Csr(indptr, indices, csr.num_cols, csr.num_rows)
+        self._call(f"transpose_{IDS[dtype]}", *given, indptr, indices, csr.weights, weights)
+        return Csr(indptr, indices, csr.num_cols, csr.num_rows, weights)
 
     def select_rows(self, csr: Csr, rows: Tensor) -> Csr:
         """See Csr.select_rows."""
@@ -294,10 +295,10 @@ class CompiledKernels(TorchKernels):
         if id_dtype(int(indptr[-1]), csr.num_cols) != dtype:
             return super().select_rows(csr, rows)
         indptr = indptr.to(dtype)
-        indices = torch.empty(int(indptr[-1]), dtype=dtype)
+        indices, weights = torch.empty(int(indptr[-1]), dtype=dtype), csr.weight_room(int(indptr[-1]))
         given = csr.indptr, csr.indices, rows, rows.numel()
-        self._call(f"select_rows_{IDS[dtype]}", *given, indptr, indices)
-        return Csr(indptr, indices, rows.numel(), csr.num_cols)
+        self._call(f"select_rows_{IDS[dtype]}", *given, indptr, indices, csr.weights, weights)
+        return Csr(indptr, indices, rows.numel(), csr.num_cols, weights)
 
     def compact(self, csr: Csr, column_map: Tensor, num_cols: int) -> Csr:
         """See Csr.compact; one pass."""
@@ -310,11 +311,11 @@ class CompiledKernels(TorchKernels):
                 f"the column map has {column_map.numel()} entries, the block {csr.num_cols} columns"
             )
         indptr, indices = torch.empty_like(csr.indptr), torch.empty(csr.num_arcs + 1, dtype=dtype)
+        weights = csr.weight_room(csr.num_arcs + 1)
         given = csr.indptr, csr.indices, csr.num_rows, column_map.contiguous()
-        kept = self._call(f"compact_{IDS[dtype]}", *given, indptr, indices)
-        indices = indices[:kept]
-        # A block that lost much does not keep the room it was made in.
-        return Csr(indptr, indices.clone() if 2 * kept < csr.num_arcs else indices, csr.num_rows, num_cols)
+        kept = self._call(f"compact_{IDS[dtype]}", *given, indptr, indices, csr.weights, weights)
+        weights = None if weights is None else shortened(weights, kept)
+        return Csr(indptr, shortened(indices, kept), csr.num_rows, num_cols, weights)
 
 
 def _threads() -> int:

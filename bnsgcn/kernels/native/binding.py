@@ -16,7 +16,7 @@ REALS = {torch.float32: "f32", torch.float64: "f64"}
 IDS = {torch.int32: "i32", torch.int64: "i64"}
 
 _SOURCE = Path(__file__).with_name("kernels.c")
-_VERSION = 1
+_VERSION = 2
 """Of the functions' arguments, as in kernels.c."""
 
 
@@ -57,7 +57,7 @@ class SumTask(Task):
         *_integers("num_rows", "num_arcs"),
         *_pointers("x"),
         *_integers("x_stride", "columns"),
-        *_pointers("row_scale", "col_scale", "out"),
+        *_pointers("row_scale", "col_scale", "weights", "out"),
         *_integers("out_stride", "accumulate", "prefetch", "rows_at_once", "threads"),
     )
 

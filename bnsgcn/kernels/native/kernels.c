@@ -68,5 +68,5 @@
 
 /* Its length, the version of the functions, the sizes of what they are given; see binding.py. */
 const int64_t native_layout[] = {
-    4, 1, sizeof(sum_task_f32_i32), sizeof(norm_task_f32), sizeof(attention_task_f32_i32),
+    4, 2, sizeof(sum_task_f32_i32), sizeof(norm_task_f32), sizeof(attention_task_f32_i32),
 };

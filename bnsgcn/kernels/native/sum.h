@@ -1,4 +1,4 @@
-/* Row sums of an unweighted block. A template over REAL, ID, NAME and WIDEST (vectors summed at once, at most
+/* Row sums of a block. A template over REAL, ID, NAME and WIDEST (vectors summed at once, at most
  * MAX_VECTORS).
  *
  * A row is summed in up to WIDEST registers at a time. When the columns do not fill the last vector, that
@@ -21,15 +21,18 @@ typedef struct {
     const REAL *x;
     int64_t x_stride, columns;
     const REAL *row_scale, *col_scale; /* may be null */
+    const float *weights;              /* of the arcs; may be null */
     REAL *out;
     int64_t out_stride, accumulate;
     int64_t prefetch; /* arcs ahead; 0 = none */
     int64_t rows_at_once, threads;
 } NAME(sum_task);
 
-/* Columns [first, first + width) of rows [begin, end), in `count` vectors. */
+enum { NAME(PLAIN), NAME(SCALED), NAME(WEIGHTED) };
+
+/* Columns [first, first + width) of rows [begin, end), in `count` vectors; `kind` says what an arc is scaled by. */
 INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t end, int64_t first, int64_t width,
-                              const int count, const int scaled) {
+                              const int count, const int kind) {
     const ID *restrict indices = task->indices;
     const REAL *restrict x = task->x + first;
     const int64_t last = width - LANES, stride = task->x_stride, final_arc = task->num_arcs - 1;
@@ -47,8 +50,9 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
                     __builtin_prefetch(next + line);
             }
             const REAL *row = x + stride * (int64_t)indices[e];
-            if (scaled) {
-                const REAL scale = task->col_scale[indices[e]];
+            if (kind != NAME(PLAIN)) {
+                REAL scale = kind == NAME(SCALED) || task->col_scale ? task->col_scale[indices[e]] : (REAL)1;
+                if (kind == NAME(WEIGHTED)) scale *= (REAL)task->weights[e];
 #pragma GCC unroll 16
                 for (int i = 0; i < count - 1; i++) sum[i] += scale * NAME(load)(row + i * LANES);
                 sum[count - 1] += scale * NAME(load)(row + last);
@@ -75,10 +79,11 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
     }
 }
 
-#define SUM_CASE(n)                                                                       \
-    case n:                                                                               \
-        if (task->col_scale) NAME(sum_columns)(task, begin, end, first, width, n, 1);     \
-        else NAME(sum_columns)(task, begin, end, first, width, n, 0);                     \
+#define SUM_CASE(n)                                                                                       \
+    case n:                                                                                               \
+        if (task->weights) NAME(sum_columns)(task, begin, end, first, width, n, NAME(WEIGHTED));          \
+        else if (task->col_scale) NAME(sum_columns)(task, begin, end, first, width, n, NAME(SCALED));     \
+        else NAME(sum_columns)(task, begin, end, first, width, n, NAME(PLAIN));                           \
         break;
 
 static void NAME(sum_vectors)(const NAME(sum_task) *task, int64_t begin, int64_t end, int64_t first, int64_t width) {
@@ -102,7 +107,8 @@ static void NAME(sum_narrow)(const NAME(sum_task) *task, int64_t begin, int64_t 
         REAL sum[VECTOR_BYTES / sizeof(REAL)] = {0};
         for (int64_t e = task->indptr[r]; e < task->indptr[r + 1]; e++) {
             const REAL *row = task->x + task->x_stride * (int64_t)task->indices[e];
-            const REAL scale = task->col_scale ? task->col_scale[task->indices[e]] : (REAL)1;
+            REAL scale = task->col_scale ? task->col_scale[task->indices[e]] : (REAL)1;
+            if (task->weights) scale *= (REAL)task->weights[e];
             for (int64_t c = 0; c < columns; c++) sum[c] += scale * row[c];
         }
         REAL *out = task->out + r * task->out_stride;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -22,6 +24,15 @@ def random_block(rows: int, cols: int, density: float, seed: int) -> tuple[Csr, 
     return block_of(dense), dense.double()
 
 
+def weighted_block(rows: int, cols: int, density: float, seed: int) -> tuple[Csr, Tensor]:
+    """The same, arcs weighing 0 to 2 (some of them 0)."""
+    csr, _ = random_block(rows, cols, density, seed)
+    weights = 2 * torch.rand(csr.num_arcs, generator=torch.Generator().manual_seed(seed))
+    weights[::7] = 0
+    csr = dataclasses.replace(csr, weights=weights)
+    return csr, dense_of(csr)
+
+
 def block_of(dense: Tensor) -> Csr:
     indptr = torch.zeros(dense.shape[0] + 1, dtype=torch.int64)
     torch.cumsum(dense.sum(1), 0, out=indptr[1:])
@@ -31,7 +42,6 @@ def block_of(dense: Tensor) -> Csr:
 def dense_of(csr: Csr) -> Tensor:
     dense = torch.zeros(csr.num_rows, csr.num_cols, dtype=torch.float64)
     rows = csr.row_ids().long()
-    dense.index_put_(
-        (rows, csr.indices.long()), torch.ones(csr.num_arcs, dtype=torch.float64), accumulate=True
-    )
+    values = torch.ones(csr.num_arcs) if csr.weights is None else csr.weights
+    dense.index_put_((rows, csr.indices.long()), values.double(), accumulate=True)
     return dense

@@ -74,6 +74,22 @@ def sum_rows(scene: Scene) -> Case:
     return Case(given_, ours, theirs)
 
 
+def sum_weighted_rows(scene: Scene) -> Case:
+    rows, cols = scene.arcs
+    weights = torch.rand(rows.numel())
+    weights[::5] = 0
+    csr = dataclasses.replace(scene.csr, weights=weights)
+
+    def ours(x: Tensor, col_scale: Tensor) -> Results:
+        return scene.kernels.sum_rows(csr, x), scene.kernels.sum_rows(csr, x, col_scale=col_scale)
+
+    def theirs(x: Tensor, col_scale: Tensor) -> Results:
+        weighted = x[cols] * weights[:, None].to(x.dtype)
+        return added(rows, weighted, ROWS), added(rows, weighted * col_scale[cols][:, None], ROWS)
+
+    return Case((scene.draw(COLS, scene.width), scene.draw(COLS)), ours, theirs)
+
+
 def gather_rows(scene: Scene) -> Case:
     index = torch.randint(COLS, (ROWS,))
 
@@ -217,8 +233,8 @@ def attention(scene: Scene) -> Case:
 
 
 KERNELS = [
-    sum_rows, gather_rows, scatter_add_rows, pack_int8, dropout, relu_dropout_backward, norm_relu_dropout,
-    norm_relu, row_max, attention,
+    sum_rows, sum_weighted_rows, gather_rows, scatter_add_rows, pack_int8, dropout, relu_dropout_backward,
+    norm_relu_dropout, norm_relu, row_max, attention,
 ]  # fmt: skip
 
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from bnsgcn.kernels import Csr, Kernels
-from tests.bnsgcn.kernels.dense_blocks import dense_of, random_block
+from tests.bnsgcn.kernels.dense_blocks import dense_of, random_block, weighted_block
 
 per_backend = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-sizes = {"rows": st.integers(0, 25), "cols": st.integers(0, 25), "seed": st.integers(0, 1000)}
+sizes = {
+    "rows": st.integers(0, 25),
+    "cols": st.integers(0, 25),
+    "seed": st.integers(0, 1000),
+    "make": st.sampled_from([random_block, weighted_block]),
+}
+Make = Callable[[int, int, float, int], tuple[Csr, Tensor]]
 
 
 @per_backend
 @given(**sizes)
-def test_transpose(kernels: Kernels, rows: int, cols: int, seed: int) -> None:
-    csr, dense = random_block(rows, cols, 0.4, seed)
+def test_transpose(kernels: Kernels, rows: int, cols: int, seed: int, make: Make) -> None:
+    csr, dense = make(rows, cols, 0.4, seed)
     turned = kernels.transpose(csr)
     assert (turned.num_rows, turned.num_cols) == (cols, rows)
     assert torch.equal(dense_of(turned), dense.t())
@@ -28,8 +37,10 @@ def test_transpose(kernels: Kernels, rows: int, cols: int, seed: int) -> None:
 
 @per_backend
 @given(**sizes, choice=st.lists(st.integers(0, 24), max_size=30))
-def test_select_rows(kernels: Kernels, rows: int, cols: int, seed: int, choice: list[int]) -> None:
-    csr, dense = random_block(rows, cols, 0.4, seed)
+def test_select_rows(
+    kernels: Kernels, rows: int, cols: int, seed: int, make: Make, choice: list[int]
+) -> None:
+    csr, dense = make(rows, cols, 0.4, seed)
     chosen = torch.tensor([row for row in choice if row < rows], dtype=torch.int64)
     assert torch.equal(dense_of(kernels.select_rows(csr, chosen)), dense[chosen])
     mask = torch.arange(rows) % 2 == 0
@@ -38,8 +49,10 @@ def test_select_rows(kernels: Kernels, rows: int, cols: int, seed: int, choice: 
 
 @per_backend
 @given(**sizes)
-def test_compact_drops_and_renames_columns(kernels: Kernels, rows: int, cols: int, seed: int) -> None:
-    csr, dense = random_block(rows, cols, 0.4, seed)
+def test_compact_drops_and_renames_columns(
+    kernels: Kernels, rows: int, cols: int, seed: int, make: Make
+) -> None:
+    csr, dense = make(rows, cols, 0.4, seed)
     drawn = torch.arange(cols) % 3 == 1
     column_map = torch.where(drawn, torch.cumsum(drawn, 0) - 1, -1).int()
     small = kernels.compact(csr, column_map, int(drawn.sum()))
@@ -65,3 +78,5 @@ def assert_same(one: Csr, other: Csr) -> None:
     assert torch.equal(one.indptr, other.indptr)
     assert torch.equal(one.indices, other.indices)
     assert (one.num_rows, one.num_cols) == (other.num_rows, other.num_cols)
+    assert (one.weights is None) == (other.weights is None)
+    assert one.weights is None or torch.equal(one.weights, other.weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from bnsgcn.kernels import Block, Csr, Kernels
 from bnsgcn.kernels.autograd import sum_block
-from tests.bnsgcn.kernels.dense_blocks import COLUMN_COUNTS, random_block
+from tests.bnsgcn.kernels.dense_blocks import COLUMN_COUNTS, random_block, weighted_block
 
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-12}
+Make = Callable[[int, int, float, int], tuple[Csr, Tensor]]
 per_backend = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -29,6 +31,7 @@ per_backend = settings(
     scaled=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     ids=st.sampled_from([torch.int32, torch.int64]),
+    weighted=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_equals_the_dense_product(
@@ -40,9 +43,10 @@ def test_equals_the_dense_product(
     scaled: tuple[bool, bool, bool],
     dtype: torch.dtype,
     ids: torch.dtype,
+    weighted: bool,
     seed: int,
 ) -> None:
-    csr, dense = random_block(rows, cols, density, seed)
+    csr, dense = (weighted_block if weighted else random_block)(rows, cols, density, seed)
     csr = dataclasses.replace(csr, indptr=csr.indptr.to(ids), indices=csr.indices.to(ids))
     x = torch.randn(cols, columns, dtype=dtype)
     row_scale = torch.rand(rows, dtype=dtype) if scaled[0] else None
@@ -109,8 +113,9 @@ def test_other_float_types_work(kernels: Kernels) -> None:
 
 
 @pytest.mark.parametrize("columns", [5, 47, 128, 256])
-def test_bitwise_the_same_for_repeats_and_threads(kernels: Kernels, columns: int) -> None:
-    csr, _ = random_block(700, 700, 0.05, seed=5)
+@pytest.mark.parametrize("make", [random_block, weighted_block])
+def test_bitwise_the_same_for_repeats_and_threads(kernels: Kernels, columns: int, make: Make) -> None:
+    csr, _ = make(700, 700, 0.05, seed=5)
     x, scale = torch.randn(700, columns), torch.rand(700)
     results = []
     before = torch.get_num_threads()
@@ -123,8 +128,19 @@ def test_bitwise_the_same_for_repeats_and_threads(kernels: Kernels, columns: int
     assert all(torch.equal(results[0], other) for other in results[1:])
 
 
-def test_gradients(kernels: Kernels) -> None:
-    csr, _ = random_block(7, 9, 0.4, seed=6)
+@pytest.mark.parametrize("columns", [5, 40])
+def test_weights_of_1_change_no_bit(kernels: Kernels, columns: int) -> None:
+    csr, _ = random_block(50, 60, 0.3, seed=9)
+    x, scale = torch.randn(60, columns), torch.rand(60)
+    ones = dataclasses.replace(csr, weights=torch.ones(csr.num_arcs))
+    for col_scale in (None, scale):
+        sums = [kernels.sum_rows(block, x, col_scale=col_scale) for block in (csr, ones)]
+        assert torch.equal(*sums) or kernels.name == "dgl"  # whose weighted sums are torch's
+
+
+@pytest.mark.parametrize("make", [random_block, weighted_block])
+def test_gradients(kernels: Kernels, make: Make) -> None:
+    csr, _ = make(7, 9, 0.4, seed=6)
     block = Block.of(csr, kernels)
     row_scale, col_scale = torch.rand(7, dtype=torch.float64), torch.rand(9, dtype=torch.float64)
     x = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
@@ -136,9 +152,10 @@ def test_gradients(kernels: Kernels) -> None:
     assert torch.autograd.gradcheck(total, (x, base))
 
 
-def test_backward_is_the_transpose(kernels: Kernels) -> None:
+@pytest.mark.parametrize("make", [random_block, weighted_block])
+def test_backward_is_the_transpose(kernels: Kernels, make: Make) -> None:
     """<A x, y> = <x, A' y>; with the scales on the wrong sides it is not."""
-    csr, _ = random_block(40, 30, 0.3, seed=7)
+    csr, _ = make(40, 30, 0.3, seed=7)
     block = Block.of(csr, kernels)
     scales = torch.rand(40, dtype=torch.float64) + 0.5, torch.rand(30, dtype=torch.float64) + 0.5
     x = torch.randn(30, 21, dtype=torch.float64, requires_grad=True)
