@@ -157,7 +157,7 @@ def test_partitioning_needs_no_torch() -> None:
 def test_a_worker_imports_nothing_that_only_sources_and_pictures_need() -> None:
     """13 MB of a worker's memory are scipy's."""
     check = (
-        "import sys, bnsgcn.run, launch.worker\n"
+        "import sys, bnsgcn.run, bnsgcn.workers.worker\n"
         "assert not {'scipy', 'matplotlib', 'dgl', 'ogb', 'torch_geometric', 'pymetis'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
