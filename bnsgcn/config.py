@@ -26,6 +26,8 @@ DeviceName = Literal["cpu", "cuda", "auto"]
 KernelName = Literal["auto", "compiled", "dgl", "torch"]
 MetricName = Literal["accuracy", "micro-f1", "macro-f1", "roc-auc", "average-precision"]
 
+BALANCED = "balanced"
+"""Class weights that make all classes count alike."""
 YEAR_S = 365 * 24 * 3600.0
 PRUNE_BELOW = 0.9
 """A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
@@ -66,6 +68,9 @@ class TrainConfig:
     """Stop after this many evaluations without a better validation score; 0 = never."""
     metric: MetricName | None = None
     """What the best checkpoint is chosen by; if not given accuracy, for several labels a node micro-f1."""
+    class_weights: str | None = None
+    """Weights of the classes in the loss: balanced, or a file (.npy or text) with one number a class. Of
+    several labels a node, they weigh the nodes that have the label."""
     precompute: bool = False
     """Aggregate the input features once at the start (not with gat); layer 0 then sends nothing."""
     inductive: bool = False
@@ -221,11 +226,15 @@ def fitting(option: str, value: Any, kind: Any) -> Any:
         return _whole(option, value)
     if kind is float:
         return _number(option, value)
+    if str in get_args(kind) and isinstance(value, str) and value.strip():
+        return str(value)
     words = [word for entry in (kind, *get_args(kind)) for word in get_args(entry) if isinstance(word, str)]
     if isinstance(value, str) and value in words:
         return words[words.index(value)]
     if value is None and type(None) in get_args(kind):
         return None
+    if str in get_args(kind):
+        raise UserError(f"--{option} is {reprlib.repr(value)}, must be text")
     raise UserError(
         f"--{option} has no choice {reprlib.repr(value)}{nearest(str(value), words)}; "
         f"it has {', '.join(sorted(set(words)))}"

@@ -26,6 +26,7 @@ from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.train.agreement import agree
 from bnsgcn.train.checkpoint import Checkpoints
+from bnsgcn.train.class_weights import weights_digest
 from bnsgcn.train.evaluate import Scores
 from bnsgcn.train.trainer import Trainer
 from partition.errors import UserError
@@ -158,7 +159,8 @@ def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
 def _opened(run_dir: str | Path) -> tuple[TrainConfig, Path]:
     facts = RunFolder(run_dir).open()
     threads = min(facts.config.threads, most_threads())  # the run may be of a larger machine
-    return dataclasses.replace(facts.config, threads=threads), facts.parts_dir
+    # Nothing is trained: a file of weights need not be there any more.
+    return dataclasses.replace(facts.config, threads=threads, class_weights=None), facts.parts_dir
 
 
 def _restored(world: World, parts_dir: Path, config: TrainConfig, run_dir: str | Path) -> Trainer:
@@ -181,6 +183,8 @@ def _trainer(
 ) -> Trainer:
     check_parts_match(world, part)
     identity = {"parts": part.manifest.digest, "model": model_shape(config)}
+    if digest := weights_digest(config, part.manifest.num_classes):
+        identity["class weights"] = digest
     checkpoints = Checkpoints(run.path, world, identity=identity)
     return Trainer(
         world,

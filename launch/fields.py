@@ -72,10 +72,10 @@ class Option:
         Raises:
             UserError: It is of another kind, none of the choices, not finite, or too large.
         """
+        if self.optional and self.within and given == "None":  # so a message may say it
+            return None
         if self.kind in (str, Path) and not self.choices:
             return self._named(given)
-        if self.optional and given == "None":
-            return None
         value = given
         if isinstance(given, str) and self.kind in (int, float):
             with contextlib.suppress(ValueError):  # `fitting` says what is wrong with it

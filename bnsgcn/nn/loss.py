@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 
-def task_loss(logits: Tensor, labels: Tensor, global_count: int) -> Tensor:
+def task_loss(logits: Tensor, labels: Tensor, total: float, weights: Tensor | None = None) -> Tensor:
     """This rank's share of the loss, a scalar.
 
     Args:
         logits: [T, C], this rank's training nodes.
         labels: int64 [T] class ids (cross-entropy), or float [T, C] multi-hot (binary cross-entropy, the mean
             over classes, as torch.nn.BCEWithLogitsLoss).
-        global_count: training nodes of all ranks.
+        total: training nodes of all ranks; with class ids and weights, the sum of these nodes' weights.
+        weights: [C], of the classes; of multi-hot labels, of the positives.
     """
     if labels.dim() == 1:
-        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / global_count
-    total = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-    return total / (global_count * labels.shape[1])
+        return torch.nn.functional.cross_entropy(logits, labels, weights, reduction="sum") / total
+    summed = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, labels, reduction="sum", pos_weight=weights
+    )
+    return summed / (total * labels.shape[1])

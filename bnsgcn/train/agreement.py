@@ -20,6 +20,7 @@ import torch
 import partition
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
+from bnsgcn.train.class_weights import weights_digest
 from partition.errors import UserError
 from partition.store import Manifest
 
@@ -30,6 +31,7 @@ WAYS_OUT = {
     "torch": "install the same version on every machine",
     "parts": "give every machine the same folder of parts",
     "device": "give all workers the same --device",
+    "class weights": "give every machine the same file",
     "model": "build the same model on every rank",
 }
 SHOWN = 12
@@ -42,12 +44,15 @@ def agree(
     """See to it that all ranks were given the same, and that there is one rank a part. Collective.
 
     Raises:
-        UserError: on every rank the same line, with the rank, the field and both values.
+        UserError: on every rank the same line, with the rank, the field and both values; or a file of class
+            weights cannot be read.
     """
     facts = {"code": code_digest()[:SHOWN], "torch": torch.__version__.partition("+")[0]}
     facts |= {"parts": manifest.digest[:SHOWN], "device": world.device.type}
     options = config.to_json().items()
     facts |= {f"--{name.replace('_', '-')}": str(value) for name, value in options if name not in MAY_DIFFER}
+    if digest := weights_digest(config, manifest.num_classes):
+        facts["class weights"] = digest
     if model is not None:
         facts["model"] = shape_digest(model)[:SHOWN]
     compare(world, facts)

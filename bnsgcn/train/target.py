@@ -6,12 +6,15 @@ D rows of the logits   T of them are this rank's training nodes   C classes
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.local.boundary import BoolArray, IntArray
 from bnsgcn.nn.loss import task_loss
+from bnsgcn.train.class_weights import class_weights
 from partition.errors import UserError
 from partition.store import Part
 
@@ -20,7 +23,13 @@ class Target:
     """Labels [T] or [T, C] of this rank's training nodes, beside the logits that are held against them."""
 
     def __init__(
-        self, world: World, part: Part, logits_rows: IntArray, chosen: BoolArray, dtype: torch.dtype
+        self,
+        world: World,
+        part: Part,
+        logits_rows: IntArray,
+        chosen: BoolArray,
+        dtype: torch.dtype,
+        config: TrainConfig,
     ) -> None:
         """Collective.
 
@@ -30,20 +39,35 @@ class Target:
             dtype: of the logits.
 
         Raises:
-            UserError: no rank has a labelled training node.
+            UserError: no rank has a labelled training node, or the class weights do not fit.
         """
         places = np.flatnonzero(chosen[logits_rows])
         device = world.device
         self._place = None if places.size == logits_rows.size else torch.from_numpy(places).to(device)
         labels = torch.from_numpy(np.ascontiguousarray(part.labels[logits_rows[places]])).to(device)
         self._labels = labels if labels.dim() == 1 else labels.to(dtype)
-        self._count = int(world.all_reduce(torch.tensor([places.size], device=device)))
-        if self._count == 0:
+        self._weights: Tensor | None = None
+        nodes = int(world.all_reduce(torch.tensor([places.size], device=device)))
+        self._total: float = nodes
+        if nodes == 0:
             raise UserError(
                 "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
             )
+        if config.class_weights is not None:
+            counts, single = class_counts(world, labels, part.manifest.num_classes), labels.dim() == 1
+            weights = class_weights(config, part.manifest.num_classes, nodes, counts, single=single)
+            self._weights = torch.from_numpy(weights).to(device, dtype)
+            # From whole numbers in one order, so that it is the same on any number of ranks.
+            self._total = float(weights @ counts) if single else nodes
 
     def loss(self, logits: Tensor) -> Tensor:
         """This rank's share of the loss of logits [D, C], a scalar."""
         chosen = logits if self._place is None else logits[self._place]
-        return task_loss(chosen, self._labels, self._count)
+        return task_loss(chosen, self._labels, self._total, self._weights)
+
+
+def class_counts(world: World, labels: Tensor, classes: int) -> npt.NDArray[np.int64]:
+    """Nodes of all ranks that have each class, int64 [C], by labels [T] or multi-hot [T, C]. Collective."""
+    own = torch.bincount(labels, minlength=classes) if labels.dim() == 1 else labels.long().sum(0)
+    counts: npt.NDArray[np.int64] = world.all_reduce(own).cpu().numpy()
+    return counts

@@ -88,7 +88,8 @@ class Trainer:
         self._stage = _stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
-        self._target = Target(world, part, self.training.logits_rows, self._sets.labelled(TRAIN), dtype)
+        chosen = self._sets.labelled(TRAIN)
+        self._target = Target(world, part, self.training.logits_rows, chosen, dtype, config)
         self._gradients = FlatGradients(self.model.parameters())
         make = optimizer or (lambda chosen: Adam(chosen, lr=config.lr, weight_decay=config.weight_decay))
         self._optimizer = make(list(self.model.parameters()))

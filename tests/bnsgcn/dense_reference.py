@@ -47,10 +47,11 @@ class DenseRun:
         logits = self._forward(view, training=True)
         chosen = logits[train[view]]
         labels = torch.from_numpy(self._graph.labels)[train]
+        weights = balanced(labels, logits.shape[1]) if self._config.class_weights else None
         if labels.dim() == 1:
-            loss = functional.cross_entropy(chosen, labels)
+            loss = functional.cross_entropy(chosen, labels, weights)
         else:
-            loss = functional.binary_cross_entropy_with_logits(chosen, labels.double())
+            loss = functional.binary_cross_entropy_with_logits(chosen, labels.double(), pos_weight=weights)
         loss.backward()
         self._optimizer.step()
         self.epoch += 1
@@ -146,6 +147,18 @@ class DenseRun:
         last = layer == self._config.layers - 1
         out = out.mean(1) if last else out.flatten(1)
         return out + self.weights[f"{place}.bias"] if f"{place}.bias" in self.weights else out
+
+
+def balanced(labels: Tensor, classes: int) -> Tensor:
+    """Balanced class weights [C] by scikit-learn, or the torch documentation's ratio for several labels."""
+    if labels.dim() == 2:
+        have = labels.double().sum(0)
+        return (labels.shape[0] - have) / have
+    from sklearn.utils.class_weight import compute_class_weight
+
+    weights, present = torch.ones(classes, dtype=torch.float64), np.unique(labels)
+    weights[present] = torch.from_numpy(compute_class_weight("balanced", classes=present, y=labels.numpy()))
+    return weights
 
 
 def dense_adjacency(graph: Graph) -> Tensor:

@@ -17,7 +17,7 @@ from launch.options import COMMANDS, EXAMPLES, THEMES, Inspect, Partition, Train
 from launch.parse import options_of, parse
 from partition.errors import UserError
 
-WHERE_NONE = {"gradient_wire_dtype": "fp32", "metric": "macro-f1"}
+WHERE_NONE = {"gradient_wire_dtype": "fp32", "metric": "macro-f1", "class_weights": "balanced"}
 """Something to give for options that have no value by default."""
 
 
