@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bnsgcn.show.say import say
-from launch.options import Command, Doctor, Evaluate, Inspect, Partition, Plan, Predict, Train
+from launch.options import Command, Doctor, Evaluate, Export, Inspect, Partition, Plan, Predict, Train
 from partition.errors import UserError
 
 
@@ -27,6 +27,8 @@ def do(command: Command) -> int:
         return _evaluate(command)
     if isinstance(command, Predict):
         return _predict(command)
+    if isinstance(command, Export):
+        return _export(command)
     assert isinstance(command, Doctor)
     from launch.doctor import examine
 
@@ -179,6 +181,16 @@ def _predict(command: Predict) -> int:
         RowsFile(command.out).discard()
         raise
     say(f"wrote {command.out}: float32 logits of {rows:,} nodes, {columns} classes")
+    return 0
+
+
+def _export(command: Export) -> int:
+    from bnsgcn.out.export import export_run
+
+    file, lines = export_run(command.run, command.to, command.out)
+    say(f"wrote {file}: the best model of {command.run}")
+    for line in lines:
+        say(f"  {line}")
     return 0
 
 

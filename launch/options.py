@@ -134,6 +134,19 @@ class Predict:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run's best model in a form that others load."""
+
+    run: Annotated[Path, Positional("RUN")]
+    """Run folder."""
+    to: str
+    """FILE.safetensors (tensors by name), FILE.pt2 (a torch.export program of features and a CSR graph, which
+    torch alone runs), pyg or dgl (state dict of that library's own layers)."""
+    out: Path | None = None
+    """File for --to safetensors, pt2, pyg or dgl; in RUN if not given."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Show versions, devices and kernels, and try a round trip between two processes."""
 
@@ -143,7 +156,7 @@ def _within(option: str, value: int, low: int, high: int) -> None:
         raise UserError(f"--{option} is {value}, must be in [{low}, {high}]")
 
 
-Command = Partition | Inspect | Plan | Train | Evaluate | Predict | Doctor
+Command = Partition | Inspect | Plan | Train | Evaluate | Predict | Export | Doctor
 
 COMMANDS: dict[str, type[Command]] = {
     "partition": Partition,
@@ -152,6 +165,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "export": Export,
     "doctor": Doctor,
 }
 
@@ -204,5 +218,9 @@ EXAMPLES = {
         "bnsgcn evaluate runs/first --json",
     ),
     "predict": ("bnsgcn predict runs/first --out logits.npy",),
+    "export": (
+        "bnsgcn export runs/first --to model.pt2",
+        "bnsgcn export runs/first --to pyg --out model.pt",
+    ),
     "doctor": ("bnsgcn doctor",),
 }

@@ -17,6 +17,8 @@ INSTALL = {
     "matplotlib": "pip install 'bnsgcn[report]'",
     "ogb": "pip install ogb",
     "pandas": "pip install pandas (it comes with ogb)",
+    "pyarrow": "pip install 'bnsgcn[parquet]', or use --format npy",
+    "safetensors": "pip install 'bnsgcn[export]', or use FILE.pt2",
     "torch": "pip install torch",
     "torch_geometric": "pip install 'bnsgcn[pyg]'",
 }

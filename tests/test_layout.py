@@ -75,6 +75,7 @@ ROOMS = (
     "train",
     "plan",
     "run",
+    "out",
     "show",
     "workers",
     "api",

@@ -1,0 +1,76 @@
+"""What the state dicts for PyG and DGL share: the names, norms and linear layers, and a layer's description.
+
+    convs.0, convs.1, ...   the library's own layers        norms.0, ...   torch.nn.LayerNorm or BatchNorm1d
+    linears.0, ...          torch.nn.Linear, after the convolutions
+
+Layer by layer: convolution (or linear layer), then, but for the last, norm and ReLU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bnsgcn.nn.conv import Conv
+from bnsgcn.nn.models import GNN
+from bnsgcn.nn.norm import NormReluDropout
+from bnsgcn.out.best_model import BestModel
+
+Weights = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TheirLayer:
+    """One layer of another library: how it is made, and its state dict."""
+
+    made: str
+    weights: Weights
+
+
+MakeLayer = Callable[[Conv], TheirLayer]
+
+
+def their_layers(best: BestModel, make: MakeLayer) -> dict[str, TheirLayer]:
+    """Every layer of a model under its name, convolutions first."""
+    model: GNN = best.model
+    found = {}
+    for index, conv in enumerate(model.convs):
+        assert isinstance(conv, Conv)
+        found[f"convs.{index}"] = make(conv)
+    for index, norm in enumerate(model.between):
+        assert isinstance(norm, NormReluDropout)
+        if norm.norm != "none":
+            found[f"norms.{index}"] = _norm(norm)
+    for index, linear in enumerate(model.linears):
+        assert isinstance(linear, torch.nn.Linear)
+        made = f"torch.nn.Linear({linear.in_features}, {linear.out_features})"
+        weights = {"weight": linear.weight, "bias": bias_of(linear.bias, linear.out_features, linear.weight)}
+        found[f"linears.{index}"] = TheirLayer(made, weights)
+    return found
+
+
+def _norm(norm: NormReluDropout) -> TheirLayer:
+    if norm.batch is None:
+        assert norm.weight is not None
+        assert norm.bias is not None
+        width = norm.weight.numel()
+        return TheirLayer(f"torch.nn.LayerNorm({width})", {"weight": norm.weight, "bias": norm.bias})
+    weights = dict(norm.batch.state_dict()) | {"num_batches_tracked": torch.tensor(0)}
+    return TheirLayer(f"torch.nn.BatchNorm1d({norm.batch.weight.numel()})", weights)
+
+
+def bias_of(bias: Tensor | None, width: int, like: Tensor) -> Tensor:
+    """A layer's bias; zeros where it has none, since their layers have one unless they are told not to."""
+    return like.new_zeros(width) if bias is None else bias
+
+
+def state_of(layers: dict[str, TheirLayer]) -> Weights:
+    """One state dict of all layers."""
+    return {
+        f"{name}.{key}": value.detach().clone().contiguous()
+        for name, layer in layers.items()
+        for key, value in layer.weights.items()
+    }
