@@ -84,7 +84,9 @@ class TorchKernels:
         """See Kernels.pack_int8."""
         rows = (x if index is None else x.index_select(0, index)).float()
         largest = rows.abs().amax(1) if rows.shape[1] else rows.new_zeros(rows.shape[0])
-        levels = torch.where(largest > 0, float(_INT8_MAX * random_bits.LEVELS) / largest, 0.0)
+        # torch divides a number by a tensor through the reciprocal, which rounds twice
+        levels = torch.full_like(largest, _INT8_MAX * random_bits.LEVELS).div_(largest)
+        levels = torch.where(largest > 0, levels, 0.0)
         fine = (rows * levels[:, None]).round_().to(torch.int32)
         fine += random_bits.bits(key, torch.arange(rows.shape[0], device=x.device), rows.shape[1])
         return (fine >> 16).to(torch.int8), torch.where(largest.isfinite(), largest / _INT8_MAX, torch.nan)

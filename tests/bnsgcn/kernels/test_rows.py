@@ -90,6 +90,13 @@ def test_int8_is_the_same_on_every_backend(kernels: Kernels, rows: int, columns:
     assert bool(((unpacked - chosen).abs() <= scale[:, None] * 1.001).all())
 
 
+def test_int8_steps_are_divided_and_not_multiplied_by_a_reciprocal(compiled: Kernels) -> None:
+    """What a second rounding changes is one code in a million: many rows are needed to see it."""
+    x = torch.randn(200_000, 33, generator=torch.Generator().manual_seed(1))
+    for one, other in zip(compiled.pack_int8(x, None, 4), select("torch").pack_int8(x, None, 4), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_int8_rounds_without_bias(kernels: Kernels) -> None:
     """The mean over many keys is the row, to the standard error of a mean; rounding to nearest is off."""
     x = torch.linspace(-1, 1, 41)[None] * 0.9 + 0.003
