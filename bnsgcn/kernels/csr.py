@@ -65,12 +65,18 @@ class Csr:
         """A block of tensors of any integer dtype; checks that the arrays agree with each other.
 
         Raises:
-            ValueError: `indptr` does not end with the number of arcs, or a column is outside [0, num_cols).
+            ValueError: `indptr` descends or does not run from 0 to the number of arcs, or a column is outside
+                [0, num_cols).
         """
         ends = (int(indptr[0]), int(indptr[-1]))
         if ends != (0, indices.numel()):
             raise ValueError(
                 f"indptr runs from {ends[0]} to {ends[1]}, but there are {indices.numel()} column ids"
+            )
+        if bool((indptr[1:] < indptr[:-1]).any()):
+            row = int((indptr[1:] < indptr[:-1]).nonzero()[0])
+            raise ValueError(
+                f"indptr descends from {int(indptr[row])} to {int(indptr[row + 1])} at row {row}"
             )
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < num_cols:
             low, high = int(indices.min()), int(indices.max())

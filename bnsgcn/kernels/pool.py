@@ -29,7 +29,7 @@ _SMALLEST = 1 << 22
 _WASTE = 1.25
 """A block may be lent for a tensor that is this many times smaller."""
 
-_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.uint8: np.uint8}
+_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class Pool:

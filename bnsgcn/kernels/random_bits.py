@@ -40,7 +40,6 @@ class Stream(enum.IntEnum):
     DROPOUT = 0
     FEATURE_ROUNDING = 1
     GRADIENT_ROUNDING = 2
-    DRAW = 3
 
 
 def _signed(value: int, bits: int) -> int:

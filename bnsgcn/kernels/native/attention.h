@@ -233,6 +233,7 @@ INLINE void NAME(attend_rows)(const NAME(attention_task) *task, int64_t begin, i
 
 int64_t NAME(attention)(const NAME(attention_task) *task) {
     int64_t failed = 0;
+    if (!task->heads) return DONE;
 #pragma omp parallel num_threads(task->threads) reduction(| : failed) if (task->threads > 1)
     {
         NAME(scratch) s = NAME(make_scratch)(task);

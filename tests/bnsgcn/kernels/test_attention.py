@@ -116,6 +116,20 @@ def test_two_blocks_make_one_softmax(kernels: Kernels) -> None:
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
+def test_without_heads_there_is_nothing(kernels: Kernels) -> None:
+    csr, _ = random_block(6, 8, 0.5, seed=1)
+    total, weight = attention_sum(
+        Block.of(csr, kernels),
+        torch.empty(6, 0),
+        torch.empty(8, 0),
+        torch.empty(8, 0, 3),
+        torch.empty(6, 0),
+        SLOPE,
+    )
+    assert total.shape == (6, 0, 3)
+    assert weight.shape == (6, 0)
+
+
 def test_large_scores_do_not_overflow(kernels: Kernels) -> None:
     csr = block_of(torch.ones(1, 3, dtype=torch.bool))
     block = Block.of(csr, kernels)

@@ -179,6 +179,8 @@ def test_addend_is_changed_in_place(kernels: Kernels) -> None:
 def test_a_block_checks_its_arrays() -> None:
     with pytest.raises(ValueError, match="to 3, but there are 2"):
         Csr.of(torch.tensor([0, 3]), torch.tensor([0, 1]), 5)
+    with pytest.raises(ValueError, match="descends from 3 to 1 at row 1"):
+        Csr.of(torch.tensor([0, 3, 1, 2]), torch.tensor([0, 1]), 5)
     with pytest.raises(ValueError, match=r"from 0 to 7.*5 columns"):
         Csr.of(torch.tensor([0, 2]), torch.tensor([0, 7]), 5)
     assert Csr.of(torch.tensor([0, 2]), torch.tensor([0, 4]), 5).indices.dtype == torch.int32
