@@ -14,7 +14,7 @@ from partition.assign import Objective, Progress, Recipe
 from partition.build import partition_graph
 from partition.errors import UserError
 from partition.sources import SourceSpec, parse
-from partition.store import FORMAT_VERSION, file_digest, read_manifest
+from partition.store import FORMAT_VERSION, file_digest, folder_digest, read_manifest
 
 
 def cached_parts(
@@ -68,8 +68,5 @@ def _method(recipe: Recipe) -> str:
 @functools.cache
 def _program() -> str:
     """What changes when this package or METIS, which decide who goes where, do."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256(f"{importlib.metadata.version('pymetis')} {np.__version__}".encode())
-    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.c")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    sources = folder_digest(Path(__file__).parent)
+    return f"{importlib.metadata.version('pymetis')} {np.__version__} {sources}"

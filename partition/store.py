@@ -104,6 +104,15 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def folder_digest(*folders: Path) -> str:
+    """SHA-256 of the sources in some folders: names and content."""
+    digest = hashlib.sha256()
+    for home in folders:
+        for path in sorted(path for path in home.rglob("*") if path.suffix in (".py", ".c", ".h")):
+            digest.update(f"{path.relative_to(home).as_posix()} {file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
 __all__ = [
     "AGAIN",
     "ARRAYS",

@@ -115,7 +115,7 @@ class _Costs:
 
     def __init__(self, parts: Sequence[Part], config: TrainConfig, sent: RunBytes, machine: Machine) -> None:
         self._parts, self._config, self._machine = parts, config, machine
-        self._manifest, self._bytes = parts[0].manifest, sent
+        self._manifest = parts[0].manifest
         self._epoch = sent.epoch(STEADY_EPOCH)
         self._widths = layer_widths(self._manifest, config)
         self._number = config.number_bytes

@@ -22,7 +22,7 @@ from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.train.class_weights import weights_digest
 from partition.errors import UserError
-from partition.store import Manifest
+from partition.store import Manifest, folder_digest
 
 MAY_DIFFER = frozenset({"threads", "timeout_s", "device"})
 """Options that every rank may have for itself; of the device, its kind is compared."""
@@ -90,12 +90,7 @@ def difference(ranks: Sequence[Mapping[str, str]]) -> str:
 @functools.cache
 def code_digest() -> str:
     """SHA-256 of the sources of the runtime and of what reads parts."""
-    digest = hashlib.sha256()
-    for home in (Path(__file__).parents[1], Path(partition.__path__[0])):
-        for path in sorted(path for path in home.rglob("*") if path.suffix in (".py", ".c", ".h")):
-            digest.update(f"{path.relative_to(home).as_posix()}\n".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return folder_digest(Path(__file__).parents[1], Path(partition.__path__[0]))
 
 
 def shape_digest(model: torch.nn.Module) -> str:
