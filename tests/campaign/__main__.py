@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.campaign.calls import Calls
 from tests.campaign.disks import Disks
@@ -35,9 +37,10 @@ def main() -> int:
     chosen = [driver for driver in DRIVERS if driver.name in (asked.drivers or names)]
     wanted = {driver.name: asked.cases or AIMS[driver.name] for driver in chosen}
     found = campaign(chosen, wanted, first=asked.first, deadline=time.monotonic() + 60 * asked.minutes)
-    print(table(chosen, found))
+    kept = as_json(found)
+    print(table(kept))
     if asked.write:
-        write_record(chosen, found)
+        write_record(kept)
     return int(any(result.faults for result, _ in found.values()))
 
 
@@ -77,40 +80,51 @@ def run_case(driver: Driver, case: int) -> Result:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def table(drivers: list[Driver], found: dict[str, tuple[Result, str]]) -> str:
+def table(kept: dict[str, dict[str, Any]]) -> str:
     """What was tried and kept, as Markdown."""
-    lines = ["| driver | promise | tried | not kept |", "|---|---|---:|---:|"]
-    for driver in drivers:
-        result, unable = found[driver.name]
-        kept = unable or len(result.faults)
-        lines.append(f"| {driver.name} | {driver.promise} | {result.tried} | {kept} |")
+    lines = ["| driver | promise | tried | not kept | commit |", "|---|---|---:|---:|---|"]
+    for driver in DRIVERS:
+        if driver.name in kept:
+            one = kept[driver.name]
+            faults = one["unable"] or len(one["faults"])
+            lines.append(
+                f"| {driver.name} | {driver.promise} | {one['tried']} | {faults} | {one['commit']} |"
+            )
     return "\n".join(lines)
 
 
-def write_record(drivers: list[Driver], found: dict[str, tuple[Result, str]]) -> None:
-    """The record beside those of the benchmarks."""
+def as_json(found: dict[str, tuple[Result, str]]) -> dict[str, dict[str, Any]]:
+    """What came of every driver, with the commit that was tried."""
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    )
+    commit = done.stdout.strip() or "unknown"
+    return {
+        name: {"tried": result.tried, "faults": result.faults, "unable": unable, "commit": commit}
+        for name, (result, unable) in found.items()
+    }
+
+
+def write_record(found: dict[str, dict[str, Any]]) -> None:
+    """The record beside those of the benchmarks; drivers that were not run keep what they had."""
     from benchmarks.measure import machine
 
-    facts = machine()
-    about = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
-    faults = [f"- {name}: {fault}" for name, (result, _) in found.items() for fault in result.faults]
+    raw = RECORD.with_suffix(".json")
+    kept = (json.loads(raw.read_text()) if raw.exists() else {}) | found
+    about = ", ".join(f"{name} {value}" for name, value in machine().items() if value)
+    faults = [f"- {name}: {fault}" for name, one in kept.items() for fault in one["faults"]]
+    broken = "What was not kept:\n\n" + "\n".join(faults) if faults else "Everything was as promised."
     RECORD.write_text(
         "# Reliability\n\n"
         "Whatever is done to it, the program keeps what it promises: kills at any moment, damaged and forged "
         "files, wrong calls, full disks, stopped ranks and cut links.\n\n"
         "    python -m tests.campaign --minutes 60 --write\n\n"
-        f"{about}\n\n{table(drivers, found)}\n\n"
-        + ("What was not kept:\n\n" + "\n".join(faults) if faults else "Nothing was not as promised.")
-        + "\n\nA kill is one SIGKILL of a rank, the launcher or all processes of a run of two workers; "
-        "after every four, the run is resumed to its end and compared. Not shown: machines that lose power, "
-        "file systems over a network, more than two machines, CUDA.\n"
+        f"{about}\n\n{table(kept)}\n\n{broken}\n\n"
+        "A kill is one SIGKILL of a rank, the launcher or all processes of a run of two workers; after every "
+        "four, the run is resumed to its end and compared. Not shown: machines that lose power, file systems "
+        "over a network, more than two machines, CUDA.\n"
     )
-    RECORD.with_suffix(".json").write_text(
-        json.dumps(
-            {name: {"tried": result.tried, "faults": result.faults} for name, (result, _) in found.items()}
-        )
-        + "\n"
-    )
+    raw.write_text(json.dumps(kept) + "\n")
 
 
 if __name__ == "__main__":
