@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -95,12 +94,11 @@ def table(kept: dict[str, dict[str, Any]]) -> str:
 
 def as_json(found: dict[str, tuple[Result, str]]) -> dict[str, dict[str, Any]]:
     """What came of every driver, with the commit that was tried."""
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    )
-    commit = done.stdout.strip() or "unknown"
+    from benchmarks.measure import commit
+
+    at = commit()
     return {
-        name: {"tried": result.tried, "faults": result.faults, "unable": unable, "commit": commit}
+        name: {"tried": result.tried, "faults": result.faults, "unable": unable, "commit": at}
         for name, (result, unable) in found.items()
     }
 
