@@ -20,7 +20,7 @@ from bnsgcn.kernels.pool import prefer_large_pages
 from bnsgcn.local.boundary import check_parts_match
 from bnsgcn.nn.models import build_model
 from bnsgcn.plan.bytes import layer_widths
-from bnsgcn.plan.memory import least_bytes, parameter_count, sizes_of
+from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
 from bnsgcn.record.rows_file import RowsFile
 from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFolder
@@ -102,6 +102,7 @@ def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
         sum(parameter.numel() for parameter in trainer.model.parameters()),
         process_bytes,
         directed=manifest.directed,
+        density=density_of(trainer.part) if getattr(trainer.model, "takes_sparse", False) else None,
     )
 
 

@@ -22,8 +22,9 @@ from partition.adjacency import Adjacency, Int64Array, IntArray, row_entries, ro
 from partition.assign import Objective, Progress, Recipe, assign
 from partition.disk import check_free, whole_folder
 from partition.errors import UserError, printable
+from partition.features import describe_features, feature_storage
 from partition.graph import TEST, TRAIN, VAL, Graph
-from partition.manifest import FORMAT_VERSION, MANIFEST, Manifest, contradiction
+from partition.manifest import CSR, FORMAT_VERSION, MANIFEST, Manifest, contradiction
 from partition.order import locality_order
 from partition.sources import load
 from partition.writer import FolderWriter
@@ -86,6 +87,8 @@ def build_parts(source: str | Graph, recipe: Recipe, *, out: Path, progress: Pro
     for note in graph.notes:
         say(note)
     say(f"{graph.name}: {graph.num_nodes:,} nodes, {graph.num_arcs:,} arcs, {graph.num_features} features")
+    if sparse := describe_features(graph.features):
+        say(sparse)
     with _phase("assign", seconds):
         say(f"assigning nodes to {recipe.parts} parts: {recipe.method}, objective {recipe.objective}")
         part_of = assign(graph, recipe, say)
@@ -205,6 +208,7 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering) -> Manifest:
         num_test=int(counts[TEST]),
         part_nodes=tuple(int(size) for size in np.diff(numbering.offset)),
         files={},
+        feature_storage=feature_storage(graph.features),
     )
 
 
@@ -230,7 +234,10 @@ def _write_part(
     writer.array(part, "halo_splits", np.searchsorted(halo_ids, numbering.offset))
     for side, degree in zip(("in", "out"), degrees, strict=True):
         writer.array(part, f"{side}_degree", degree[nodes])
-    writer.dense_rows(part, "features", graph, nodes)
+    if feature_storage(graph.features) == CSR:
+        writer.sparse_rows(part, graph, nodes)
+    else:
+        writer.dense_rows(part, "features", graph, nodes)
     writer.array(part, "labels", graph.labels[nodes])
     writer.array(part, "split", graph.split[nodes])
     writer.array(part, "halo_split", graph.split[numbering.node_ids[halo_ids]])

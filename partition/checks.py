@@ -18,14 +18,14 @@ from partition.adjacency import Adjacency, Int64Array, IntArray
 from partition.errors import UserError
 from partition.labels import NONE, TEST
 from partition.manifest import AGAIN, Manifest
-from partition.part import Part
+from partition.part import CsrFeatures, Part
 
 STRETCH = 1 << 18
 """Entries looked at together."""
 
 
 def check_part(part: Part, where: Path) -> None:
-    """Check what others index with: all but the features. dtypes and shapes are known to be right.
+    """Check what others index with: all but the values of features. dtypes and shapes are known to be right.
 
     Raises:
         UserError: an array contradicts itself, the others or the manifest; `where` names the folder.
@@ -35,6 +35,11 @@ def check_part(part: Part, where: Path) -> None:
     _check_lists(
         where, "boundary", "splits", part.boundary_splits, "rows", part.boundary_rows, part.num_inner
     )
+    if isinstance(features := part.features, CsrFeatures):
+        lists = ("splits", features.splits, "columns", features.columns)
+        _check_lists(where, "feature", *lists, features.num_columns)
+        if features.values.size != features.columns.size:
+            _refuse(where, "feature_values", f"{features.values.size} for {features.columns.size} columns")
     _check_halo(part, where)
     own = part.boundary_splits[part.index : part.index + 2]
     if own[0] != own[1]:
@@ -173,6 +178,11 @@ def _check_labels(part: Part, where: Path) -> None:
 
 def _check_features(part: Part, where: Path) -> None:
     """Every feature is a finite number."""
+    if isinstance(part.features, CsrFeatures):
+        if not (finite := np.isfinite(part.features.values)).all():
+            row = int(np.searchsorted(part.features.splits, finite.argmin(), side="right")) - 1
+            _refuse(where, "feature_values", f"row {row} holds NaN or infinity")
+        return
     step = max(1, STRETCH // part.manifest.num_features)
     for start in range(0, part.num_inner, step):
         piece = part.features[start : start + step]

@@ -19,6 +19,8 @@ import scipy.sparse as sp
 from partition.adjacency import BoolArray, Int64Array
 from partition.arrays import REAL, WHOLE, as_numpy, check_kind
 from partition.errors import UserError, one_line
+from partition.manifest import CSR, DENSE
+from partition.part import SPARSE_BELOW
 from partition.room import check_room
 
 Features = Any  # float32 [N, F]: ndarray, memmap or scipy CSR matrix (scipy has no stubs)
@@ -26,6 +28,8 @@ Features = Any  # float32 [N, F]: ndarray, memmap or scipy CSR matrix (scipy has
 DEGREE_COLUMNS = 32
 MOST_COLUMNS = 1 << 24
 """Wider features are taken for a mistake: they become dense rows and rows of a weight."""
+SPARSE_COLUMNS = 128
+"""Narrower sparse matrices become dense: rows of the width that hidden layers have, or less."""
 WAYS_OUT = "features=degree (made from node degrees) or features=random:64 (64 random columns)"
 
 
@@ -197,3 +201,29 @@ def standardised(features: Features, train: BoolArray) -> npt.NDArray[np.float32
     deviation = rows.std(axis=0)
     scaled = (dense - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     return cast("npt.NDArray[np.float32]", scaled.astype(np.float32))
+
+
+def feature_storage(features: Features) -> str:
+    """How parts store `features`."""
+    if not sp.issparse(features) or features.shape[1] < SPARSE_COLUMNS:
+        return DENSE
+    return CSR if _density(features) <= SPARSE_BELOW else DENSE
+
+
+def describe_features(features: Features) -> str:
+    """What becomes of a sparse matrix, in a line; empty for a dense one."""
+    if not sp.issparse(features):
+        return ""
+    what = f"sparse features, {_density(features):.2%} of {features.shape[1]} columns set: "
+    if feature_storage(features) == CSR:
+        return what + "they stay sparse, on disk and in training"
+    return (
+        what + f"they become dense; they would stay sparse with at most {SPARSE_BELOW:.0%} of at least "
+        f"{SPARSE_COLUMNS} columns set"
+    )
+
+
+def _density(features: Features) -> float:
+    rows, width = features.shape
+    density: float = np.count_nonzero(features.data) / (rows * width)
+    return density

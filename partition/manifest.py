@@ -27,6 +27,10 @@ FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 AGAIN = "make the parts again with `bnsgcn partition`"
 MOST_COLUMNS = 1 << 24
+DENSE, CSR = "dense", "csr"
+"""How features are stored."""
+DEFAULTS = {"feature_storage": DENSE}
+"""Of what only some parts have: left out where it is the default, so that all others stay as they are."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -58,6 +62,8 @@ class Manifest:
     """Inner rows of each part, [P]."""
     files: dict[str, str]
     """SHA-256 of every array file, by its name relative to the folder."""
+    feature_storage: str = DENSE
+    """dense (features.npy) or csr (feature_splits, feature_columns, feature_values)."""
 
     @property
     def part_offset(self) -> Int64Array:
@@ -71,7 +77,11 @@ class Manifest:
 
     def to_text(self) -> str:
         """The JSON text that is stored."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+        return json.dumps(_without_defaults(dataclasses.asdict(self)), indent=1, sort_keys=True) + "\n"
+
+
+def _without_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in stored.items() if DEFAULTS.get(name) != value}
 
 
 def read_manifest(folder: Path | str) -> Manifest:
@@ -97,6 +107,7 @@ def read_manifest(folder: Path | str) -> Manifest:
             f"{path}: format version {reprlib.repr(version)}, but this program reads {FORMAT_VERSION}; "
             f"{AGAIN}"
         )
+    loaded = DEFAULTS | loaded
     if wrong := _wrong(loaded):
         raise UserError(f"{path}: {wrong}; {AGAIN}")
     return Manifest(**{**loaded, "part_nodes": tuple(loaded["part_nodes"])})
@@ -126,6 +137,8 @@ def contradiction(loaded: Mapping[str, Any]) -> str:
         )
     if loaded["task"] not in ("single", "multi"):
         return f"task is {reprlib.repr(loaded['task'])}, neither single nor multi"
+    if loaded["feature_storage"] not in (DENSE, CSR):
+        return f"feature_storage is {reprlib.repr(loaded['feature_storage'])}, neither {DENSE} nor {CSR}"
     nodes = loaded["num_nodes"]
     bounds = {
         "num_arcs": (0, nodes * (nodes - 1)),

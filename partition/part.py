@@ -1,7 +1,7 @@
 """One worker's share of the graph, array by array.
 
 Shapes:
-    I inner rows   H halo slots   S boundary rows   F features   C classes   P parts
+    I inner rows   H halo slots   S boundary rows   F features   E features that are set   C classes   P parts
 """
 
 from __future__ import annotations
@@ -13,10 +13,34 @@ import numpy as np
 import numpy.typing as npt
 
 from partition.adjacency import Int64Array
-from partition.manifest import Manifest
+from partition.manifest import CSR, Manifest
+
+SPARSE_BELOW = 0.1
+"""Share of entries that are set up to which features are stored and multiplied as sparse.
+
+Products then take half as long as those of dense rows, and entries with their places half the memory.
+"""
 
 Int32Array = npt.NDArray[np.int32]
 ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CsrFeatures:
+    """Features of which only those that are set are stored."""
+
+    splits: Int64Array
+    """[I+1]; row = inner row."""
+    columns: Int32Array
+    """[E], ascending within a row."""
+    values: npt.NDArray[np.float32]
+    """[E]"""
+    num_columns: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all three arrays."""
+        return int(self.splits.nbytes + self.columns.nbytes + self.values.nbytes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,7 +72,7 @@ class Part:
     """[I] arcs into the node, whole graph."""
     out_degree: Int32Array
     """[I] arcs out of the node, whole graph."""
-    features: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | CsrFeatures
     """[I, F]"""
     labels: npt.NDArray[Any]
     """int64 [I], -1 = unlabelled; or uint8 [I, C]."""
@@ -71,6 +95,7 @@ class Part:
 
 
 ARRAYS = tuple(field.name for field in dataclasses.fields(Part) if field.name not in ("index", "manifest"))
+"""The files of a part with dense features."""
 
 Layout = dict[str, tuple[np.dtype[Any], tuple[int | None, ...]]]
 
@@ -90,10 +115,30 @@ def array_layout(manifest: Manifest, part: int) -> Layout:
         "boundary_splits": (np.int64, splits),
         "in_degree": (np.int32, (rows,)),
         "out_degree": (np.int32, (rows,)),
-        "features": (np.float32, (rows, manifest.num_features)),
+        **_feature_layout(manifest, rows),
         "labels": labels,
         "split": (np.uint8, (rows,)),
         "halo_split": (np.uint8, (None,)),
         "node_ids": (np.int64, (rows,)),
     }
     return {name: (np.dtype(kind), shape) for name, (kind, shape) in found.items()}
+
+
+def _feature_layout(manifest: Manifest, rows: int) -> dict[str, tuple[type, tuple[int | None, ...]]]:
+    if manifest.feature_storage == CSR:
+        return {
+            "feature_splits": (np.int64, (rows + 1,)),
+            "feature_columns": (np.int32, (None,)),
+            "feature_values": (np.float32, (None,)),
+        }
+    return {"features": (np.float32, (rows, manifest.num_features))}
+
+
+def part_of_arrays(index: int, manifest: Manifest, arrays: dict[str, npt.NDArray[Any]]) -> Part:
+    """The part whose files hold `arrays`, those of `array_layout`."""
+    others = dict(arrays)
+    if manifest.feature_storage == CSR:
+        splits, columns, values = (others.pop(f"feature_{name}") for name in ("splits", "columns", "values"))
+        features = CsrFeatures(splits, columns, values, manifest.num_features)
+        return Part(index=index, manifest=manifest, features=features, **others)
+    return Part(index=index, manifest=manifest, **others)

@@ -19,7 +19,7 @@ from partition import checks
 from partition.checks import check_part, check_values
 from partition.errors import UserError, one_line
 from partition.manifest import AGAIN, FORMAT_VERSION, MANIFEST, Manifest, read_manifest
-from partition.part import ARRAYS, Part, array_layout
+from partition.part import ARRAYS, CsrFeatures, Part, array_layout, part_of_arrays
 from partition.remembered import is_remembered, key_of, remember
 
 
@@ -31,7 +31,8 @@ def part_folder(index: int) -> str:
 def open_part(folder: Path | str, part: int, *, verify: bool = True) -> Part:
     """Part `part` of a folder, checked; with `verify`, the SHA-256 of each of its files is checked too.
 
-    Without `verify`, features are not read at all. With it, what was found sound before is not checked again.
+    Without `verify`, the values of features are not read at all. With it, what was found sound before
+    is not checked again.
 
     Raises:
         UserError: a part beyond the manifest's; a file that is missing, truncated or altered, or does not
@@ -40,8 +41,9 @@ def open_part(folder: Path | str, part: int, *, verify: bool = True) -> Part:
     manifest = read_manifest(folder)
     if not 0 <= part < manifest.parts:
         raise UserError(f"{folder}: part {part} of {manifest.parts}; parts go from 0 to {manifest.parts - 1}")
-    arrays = {name: read_array(Path(folder), manifest, part, name, verify=verify) for name in ARRAYS}
-    opened, where = Part(index=part, manifest=manifest, **arrays), Path(folder) / part_folder(part)
+    layout = array_layout(manifest, part)
+    arrays = {name: read_array(Path(folder), manifest, part, name, verify=verify) for name in layout}
+    opened, where = part_of_arrays(part, manifest, arrays), Path(folder) / part_folder(part)
     key = key_of(manifest.digest, part, file_digest(Path(checks.__file__)))
     if not (verify and is_remembered(key)):
         check_part(opened, where)
@@ -118,6 +120,7 @@ __all__ = [
     "ARRAYS",
     "FORMAT_VERSION",
     "MANIFEST",
+    "CsrFeatures",
     "Manifest",
     "Part",
     "file_digest",

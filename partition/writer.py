@@ -36,9 +36,17 @@ class FolderWriter:
         self._write(part, name, array.dtype, array.shape, [array])
 
     def dense_rows(self, part: int, name: str, graph: Graph, nodes: Int64Array) -> None:
-        """Write the feature rows of `nodes` block by block; sparse ones become dense here and only here."""
+        """Write the feature rows of `nodes` block by block."""
         shape = (nodes.size, graph.num_features)
         self._write(part, name, np.dtype(np.float32), shape, _dense_blocks(graph, nodes))
+
+    def sparse_rows(self, part: int, graph: Graph, nodes: Int64Array) -> None:
+        """Write what is set of the feature rows of `nodes`."""
+        rows = graph.features[nodes]
+        rows.eliminate_zeros()
+        self.array(part, "feature_splits", rows.indptr.astype(np.int64))
+        self.array(part, "feature_columns", rows.indices.astype(np.int32))
+        self.array(part, "feature_values", rows.data)
 
     def _write(
         self,

@@ -27,6 +27,7 @@ from torch import Tensor
 LEVELS = 1 << 16
 """Number of values of one entry's bits."""
 _ROWS_AT_ONCE = 4096
+_ENTRIES_AT_ONCE = 1 << 16
 _MASK64 = (1 << 64) - 1
 _GOLDEN64 = 0x9E3779B97F4A7C15
 _GOLDEN32 = 0x9E3779B9
@@ -98,16 +99,29 @@ def bits(key: int, node_ids: Tensor, num_columns: int) -> Tensor:
     state = row_state(key, node_ids)
     low, high = state[:, :1], state[:, 1:]
     word = torch.arange(1, 16 * blocks + 1, dtype=torch.int64, device=node_ids.device) * _GOLDEN32
-    z = low + word.view(-1, 1).view(torch.int32)[:, 0]
+    z = _mix_words(low + word.view(-1, 1).view(torch.int32)[:, 0], high)
+    z = z.view(-1, blocks, 1, 16)
+    both = torch.cat([z & (LEVELS - 1), _shift_right(z, 16, 32)], dim=2)
+    return both.view(-1, 32 * blocks)[:, :num_columns]
+
+
+def _entry_bits(state: Tensor, columns: Tensor) -> Tensor:
+    """`bits` of single entries: row states int32 [E, 2] and columns [E] -> [E]."""
+    columns = columns.to(torch.int32)
+    word = ((columns >> 5) << 4) + (columns & 15) + 1
+    z = _mix_words(state[:, 0] + word * _signed(_GOLDEN32, 32), state[:, 1])
+    return torch.where((columns & 16) == 0, z & (LEVELS - 1), _shift_right(z, 16, 32))
+
+
+def _mix_words(z: Tensor, high: Tensor) -> Tensor:
+    """The finaliser of words int32, in place."""
     z ^= _shift_right(z, 16, 32)
     z *= _signed(_MIX32[0], 32)
     z ^= high
     z ^= _shift_right(z, 15, 32)
     z *= _signed(_MIX32[1], 32)
     z ^= _shift_right(z, 16, 32)
-    z = z.view(-1, blocks, 1, 16)
-    both = torch.cat([z & (LEVELS - 1), _shift_right(z, 16, 32)], dim=2)
-    return both.view(-1, 32 * blocks)[:, :num_columns]
+    return z
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,6 +147,15 @@ class Mask:
     def rows(self, rows: slice) -> Mask:
         """The mask of some of the rows."""
         return dataclasses.replace(self, node_ids=self.node_ids[rows])
+
+    def kept_entries(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Bool [E] of single entries, given by the places of their rows and their columns."""
+        state, kept = row_state(self.key, self.node_ids), torch.empty_like(rows, dtype=torch.bool)
+        for first in range(0, rows.numel(), _ENTRIES_AT_ONCE):
+            some = slice(first, first + _ENTRIES_AT_ONCE)
+            bits_of = _entry_bits(state.index_select(0, rows[some]), columns[some])
+            torch.lt(bits_of, self.levels, out=kept[some])
+        return kept
 
     def kept(self, num_columns: int) -> Tensor:
         """Bool [N, F]."""

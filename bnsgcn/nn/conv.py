@@ -2,7 +2,7 @@
 
 Each takes (hop, h) with h [C, in] of the hop's source rows and gives [D, out] of its destination rows. The
 sum runs over unweighted blocks; degrees of the whole graph scale rows. The weight is applied before
-aggregating and exchanging where that is the narrower side, after it otherwise.
+aggregating and exchanging where that is the narrower side or h is sparse, after it otherwise.
 
     C source rows   D destination rows   R halo rows   K heads
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bnsgcn.exchange.lane import Arrival
 from bnsgcn.kernels import Block, autograd
+from bnsgcn.kernels.sparse_rows import SparseRows
 from bnsgcn.nn.dropout import Dropout
 from bnsgcn.nn.hop import Hop
 from bnsgcn.nn.products import Term, late, product, sum_of_products
@@ -66,14 +67,14 @@ class GCNConv(Conv):
         h, arriving = hop.post(h, source_scale)
         return hop.sum(h, arriving, source_scale=source_scale, row_scale=row_scale)
 
-    def forward(self, hop: Hop, h: Tensor) -> Tensor:
+    def forward(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
         """h [C, in] -> [D, out]."""
         precision = hop.src.precision
         if hop.precomputed is not None:
             term = Term(hop.precomputed, self.weight, self.dropout.mask(hop.dst))
             return sum_of_products([term], self.bias, precision=precision)
         h = self.dropout(hop.src, h)
-        if self.out_features < self.in_features:
+        if isinstance(h, SparseRows) or self.out_features < self.in_features:
             out = self.aggregate(hop, product(h, self.weight, precision=precision))
             return out if self.bias is None else out + self.bias
         return self._aggregate_first(hop, h)
@@ -110,17 +111,25 @@ class SAGEConv(Conv):
         h, arriving = hop.post(h)
         return hop.sum(h, arriving, row_scale=_inverse(hop.in_degree))
 
-    def forward(self, hop: Hop, h: Tensor) -> Tensor:
+    def forward(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
         """h [C, in] -> [D, out]."""
         precision = hop.src.precision
         if hop.precomputed is not None:
             terms = [
-                Term(hop.self_rows(h), self.weight_self, self.dropout.mask(hop.dst)),
+                Term(
+                    h if isinstance(h, SparseRows) else hop.self_rows(h),
+                    self.weight_self,
+                    self.dropout.mask(hop.dst),
+                ),
                 Term(hop.precomputed, self.weight_neigh, self.dropout.mask(hop.dst, copy=1)),
             ]
             return sum_of_products(terms, self.bias, precision=precision)
         h = self.dropout(hop.src, h)
         row_scale = _inverse(hop.in_degree)
+        if isinstance(h, SparseRows):
+            into = hop.self_rows(product(h, self.weight_self, self.bias))
+            z, arriving = hop.post(product(h, self.weight_neigh))
+            return hop.sum(z, arriving, row_scale=row_scale, into=into)
         if self.out_features < self.in_features:
             h, own = hop.split(h)
             z, arriving = hop.post(product(h, self.weight_neigh, precision=precision))
@@ -164,15 +173,15 @@ class GATConv(Conv):
         for parameter in (self.weight, self.score_src, self.score_dst):
             torch.nn.init.xavier_normal_(parameter, gain)
 
-    def forward(self, hop: Hop, h: Tensor) -> Tensor:
+    def forward(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
         """h [C, in] -> [D, out]."""
         h = self.dropout(hop.src, h)
-        before = h.shape[1] < self.weight.shape[0]
-        if before:
+        before = not isinstance(h, SparseRows) and h.shape[1] < self.weight.shape[0]
+        if isinstance(h, SparseRows) or not before:
+            z, arriving = hop.post(self._project(hop, h))
+        else:
             h, arriving = hop.post(h)
             z = self._project(hop, h)
-        else:
-            z, arriving = hop.post(self._project(hop, h))
         z, own = hop.split(z)
         score_dst = (own.view(-1, self.heads, self.out_features) * self.score_dst).sum(-1)
         inner = self._block_sum(hop.inner, z, score_dst)
@@ -187,7 +196,7 @@ class GATConv(Conv):
         out = out.flatten(1) if self.concat else out.mean(1)
         return out if self.bias is None else out + self.bias
 
-    def _project(self, hop: Hop, h: Tensor) -> Tensor:
+    def _project(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
         return product(h, self.weight, precision=hop.src.precision)
 
     def _block_sum(self, block: Block, z: Tensor, score_dst: Tensor) -> tuple[Tensor, Tensor, Tensor]:

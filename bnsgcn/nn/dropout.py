@@ -5,15 +5,19 @@ So results do not depend on the number of parts, and the mask is drawn again in 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from bnsgcn.kernels import Mask, autograd, random_bits
+from bnsgcn.kernels.sparse_rows import SparseRows
 from bnsgcn.nn.hop import Rows
 from bnsgcn.nn.products import Drop
 from partition.errors import UserError
 
 _COPIES = 1 << 20
+Input = TypeVar("Input", Tensor, SparseRows)
 
 
 def mask_of(rows: Rows, layer: int, p: float, copy: int = 0) -> Mask:
@@ -37,11 +41,12 @@ class Dropout(torch.nn.Module):
             raise UserError(f"dropout probability is {p}, must be in [0, 1)")
         self.p, self.layer = p, layer
 
-    def forward(self, rows: Rows, h: Tensor, *, copy: int = 0) -> Tensor:
+    def forward(self, rows: Rows, h: Input, *, copy: int = 0) -> Input:
         """h [N, F] of `rows` [N] -> [N, F]."""
         if not self.training or self.p == 0:
             return h
-        return autograd.dropout(rows.kernels, h, mask_of(rows, self.layer, self.p, copy))
+        mask = mask_of(rows, self.layer, self.p, copy)
+        return h.dropped(mask) if isinstance(h, SparseRows) else autograd.dropout(rows.kernels, h, mask)
 
     def mask(self, rows: Rows, *, copy: int = 0) -> Drop | None:
         """The same dropout for a product to apply on the way; None = nothing is dropped."""

@@ -19,6 +19,7 @@ from bnsgcn.exchange.lane import Lane
 from bnsgcn.exchange.post_wait import Arriving, post
 from bnsgcn.kernels import Block, Kernels
 from bnsgcn.kernels.autograd import sum_block
+from bnsgcn.kernels.sparse_rows import SparseRows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Hop:
     lane: Lane | None
     in_degree: Tensor
     out_degree: Tensor
-    precomputed: Tensor | None = None
+    precomputed: Tensor | SparseRows | None = None
 
     def post(self, h: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Arriving]:
         """Send boundary rows of h [C, F] (times `scale` [C]) on their way; returns (h, what will arrive).

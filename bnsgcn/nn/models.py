@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.config import TrainConfig
+from bnsgcn.kernels.sparse_rows import SparseRows
 from bnsgcn.nn.conv import Conv, GATConv, GCNConv, SAGEConv
 from bnsgcn.nn.hop import Hop
 from bnsgcn.nn.norm import NormReluDropout
@@ -36,6 +37,9 @@ class GNN(torch.nn.Module):
         config: model, layers, hidden, heads, dropout, norm and linear_layers are used.
     """
 
+    takes_sparse = True
+    """Whether `forward` knows what to do with sparse rows; a model that says nothing gets dense ones."""
+
     def __init__(self, num_features: int, num_classes: int, config: TrainConfig) -> None:
         super().__init__()
         depth = config.layers - config.linear_layers
@@ -54,10 +58,10 @@ class GNN(torch.nn.Module):
             for layer in range(config.layers - 1)
         )
 
-    def forward(self, hops: Sequence[Hop], x: Tensor) -> Tensor:
+    def forward(self, hops: Sequence[Hop], x: Tensor | SparseRows) -> Tensor:
         """x [C, F] of hops[0]'s source rows -> logits of the last hop's destination rows."""
-        h = x
-        for layer, conv in enumerate(self.convs):
+        h = self._after(0, hops[0], self.convs[0](hops[0], x))
+        for layer, conv in enumerate(self.convs[1:], start=1):
             h = self._after(layer, hops[layer], conv(hops[layer], h))
         for layer, linear in enumerate(self.linears, start=len(self.convs)):
             h = self._after(layer, hops[-1], linear(h, hops[-1].dst.precision))

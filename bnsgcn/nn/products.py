@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.kernels import Kernels, Mask, pool
+from bnsgcn.kernels.sparse_rows import SparseRows
 
 _PIECE_ENTRIES = 1 << 19
 
@@ -82,9 +83,12 @@ class _Late(torch.autograd.Function):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Term:
-    """One product of a sum: rows x [N, I] (dropped out, when `drop` is given) with weight [O, I]."""
+    """One product of a sum: rows x [N, I] (dropped out, when `drop` is given) with weight [O, I].
 
-    x: Tensor
+    Of sparse rows the weight is not late.
+    """
+
+    x: Tensor | SparseRows
     weight: Tensor | Late
     drop: Drop | None = None
 
@@ -205,6 +209,25 @@ class _SumOfProducts(torch.autograd.Function):
         return g if needs[0] else None, g.sum(0) if needs[1] else None, None, None, None, *found
 
 
+class _SparseProduct(torch.autograd.Function):
+    """into (or bias) + x W^T of sparse rows, which have no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, into: Tensor | None, bias: Tensor | None, x: SparseRows, weight: Tensor) -> Tensor:
+        ctx.x = x
+        total = x.times(weight)
+        if into is not None:
+            ctx.mark_dirty(into)
+            return into.add_(total)
+        return total if bias is None else total.add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        g, needs = gradients[0].contiguous(), ctx.needs_input_grad
+        of_weight = ctx.x.weight_gradient(g) if needs[3] else None
+        return g if needs[0] else None, g.sum(0) if needs[1] else None, None, of_weight
+
+
 def _only(terms: _Factors, g: Tensor, term: int) -> Tensor:
     return terms.weight_gradients(g, [term])[0]
 
@@ -260,21 +283,30 @@ def sum_of_products(
     """bias + sum over `terms` of x W^T: [N, O].
 
     Args:
-        precision: format that the factors are rounded to, None = as they are.
+        precision: format that dense factors are rounded to, None = as they are.
         into: [N, O], added to in place, instead of a bias.
     """
     assert bias is None or into is None
-    lates = [term.weight if isinstance(term.weight, Late) else None for term in terms]
-    weights = [term.weight.weight if isinstance(term.weight, Late) else term.weight for term in terms]
-    dues = [None if one is None else one.due for one in lates]
-    flat = [tensor for term, weight in zip(terms, weights, strict=True) for tensor in (term.x, weight)]
-    drops = tuple(term.drop for term in terms)
-    result: Tensor = _SumOfProducts.apply(into, bias, precision, drops, dues, *flat)
+    drops: list[Drop | None] = []
+    dues: list[list[Callable[[], Tensor]] | None] = []
+    flat: list[Tensor] = []
+    for term in terms:
+        weight = term.weight.weight if isinstance(term.weight, Late) else term.weight
+        if isinstance(term.x, SparseRows):
+            x = term.x if term.drop is None else term.x.dropped(term.drop.mask)
+            into, bias = _SparseProduct.apply(into, bias, x, weight), None
+            continue
+        flat += [term.x, weight]
+        drops.append(term.drop)
+        dues.append(term.weight.due if isinstance(term.weight, Late) else None)
+    if into is not None and not flat:
+        return into
+    result: Tensor = _SumOfProducts.apply(into, bias, precision, tuple(drops), dues, *flat)
     return result
 
 
 def product(
-    x: Tensor,
+    x: Tensor | SparseRows,
     weight: Tensor | Late,
     bias: Tensor | None = None,
     *,

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from bnsgcn.config import PRUNE_BELOW, TrainConfig, WireDtype
 from bnsgcn.exchange import sampling
 from partition.labels import TRAIN
+from partition.manifest import CSR
 from partition.store import Manifest, Part
 
 IntArray = npt.NDArray[np.int64]
@@ -91,14 +92,26 @@ def layer_widths(manifest: Manifest, config: TrainConfig) -> list[int]:
     return config.widths(manifest.num_features, manifest.num_classes)
 
 
-def sent_width(config: TrainConfig, widths: Sequence[int], layer: int) -> tuple[int, bool]:
-    """Columns that travel in a layer, and whether they were multiplied by the weight before."""
+def has_sparse_input(manifest: Manifest) -> bool:
+    """Whether layer 0 multiplies sparse rows."""
+    return manifest.feature_storage == CSR
+
+
+def sent_width(
+    config: TrainConfig, widths: Sequence[int], layer: int, *, sparse_input: bool
+) -> tuple[int, bool]:
+    """Columns that travel in a layer, and whether they were multiplied by the weight before.
+
+    `sparse_input`: layer 0 multiplies first, however wide the result is.
+    """
     width_in, width_out = widths[layer], widths[layer + 1]
     if config.model == "gat":
         if layer == config.layers - 1:
             width_out *= config.heads
-        return (width_in, False) if width_in < width_out else (width_out, True)
-    return (width_out, True) if width_out < width_in else (width_in, False)
+        first = width_out <= width_in
+    else:
+        first = width_out < width_in
+    return (width_out, True) if first or (sparse_input and layer == 0) else (width_in, False)
 
 
 def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
@@ -143,7 +156,8 @@ class RunBytes:
     def _layer(self, layer: int, epoch: int, known: dict[tuple[object, ...], LayerBytes]) -> LayerBytes:
         """What one layer sends; `known` has what layers of the same rows and width send."""
         config = self._config
-        width, multiplied = sent_width(config, self._widths, layer)
+        sparse = has_sparse_input(self._manifest)
+        width, multiplied = sent_width(config, self._widths, layer, sparse_input=sparse)
         key = (id(self.rows[layer]), width, multiplied, layer == 0, config.draw_per_layer and layer)
         if key not in known:
             known[key] = self._sent(layer, epoch, width, multiplied)

@@ -14,9 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import EpochBytes, RunBytes, layer_widths, sent_width
+from bnsgcn.plan.bytes import EpochBytes, RunBytes, has_sparse_input, layer_widths, sent_width
 from bnsgcn.plan.machine import Machine
-from bnsgcn.plan.memory import LayerSizes, PlannedSizes, parameter_count, worker_bytes
+from bnsgcn.plan.memory import (
+    LayerSizes,
+    PlannedSizes,
+    aggregate_density,
+    density_of,
+    parameter_count,
+    worker_bytes,
+)
+from partition.part import SPARSE_BELOW
 from partition.store import Part, open_part, read_manifest
 
 STEADY_EPOCH = 2
@@ -119,6 +127,7 @@ class _Costs:
         self._epoch = sent.epoch(STEADY_EPOCH)
         self._widths = layer_widths(self._manifest, config)
         self._number = config.number_bytes
+        self._sparse = has_sparse_input(self._manifest)
         self._sizes = PlannedSizes(parts, config, sent)
         self._parameters = parameter_count(config, self._widths)
 
@@ -138,7 +147,8 @@ class _Costs:
 
     def _rank(self, part: Part) -> RankPlan:
         layers = self._sizes.on(part)
-        compute = sum(self._compute_s(index, layer) for index, layer in enumerate(layers))
+        densities = [self._density(part, layers[0]), *[None] * (len(layers) - 1)]
+        compute = sum(map(self._compute_s, range(len(layers)), layers, densities))
         compute += self._linear_s(layers[-1].destination)
         sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
         received = [self._received(part.index, place) for place in range(len(self._epoch.layers))]
@@ -158,11 +168,21 @@ class _Costs:
         """Arcs that a sum goes over, those of drawn slots alone."""
         return layer.inner_arcs + int(layer.halo_arcs * self._config.sampling_rate)
 
-    def _compute_s(self, index: int, layer: LayerSizes) -> float:
-        """Sums, products and elementwise passes of one graph layer, forward and backward."""
+    def _density(self, part: Part, first: LayerSizes) -> float | None:
+        """Share that is set of what layer 0 multiplies; None where that is dense."""
+        density = density_of(part)
+        if density is not None and self._config.precompute:
+            density = aggregate_density(density, first)
+        return None if density is None or density > SPARSE_BELOW else density
+
+    def _compute_s(self, index: int, layer: LayerSizes, density: float | None) -> float:
+        """Sums, products and elementwise passes of one graph layer, forward and backward.
+
+        A product of sparse rows is a sum of a row of the weight for each entry, of which `density` are set.
+        """
         config, machine = self._config, self._machine
         width_in, width_out = self._widths[index : index + 2]
-        width, multiplied = sent_width(config, self._widths, index)
+        width, multiplied = sent_width(config, self._widths, index, sparse_input=self._sparse)
         input_layer = index == 0
         fixed = input_layer and config.precompute
         sums = 0 if fixed else 1 if input_layer and not multiplied else 2
@@ -170,10 +190,16 @@ class _Costs:
         rows = layer.source if multiplied and config.model != "sage" else layer.destination
         weights = 2 if config.model == "sage" else 1
         products = 2 if input_layer else 3
-        passes = 2.5 * layer.destination * width_out + (layer.source * width_in if input_layer else 0)
+        input_columns = width_in * (1 if density is None else density)
+        passes = 2.5 * layer.destination * width_out + (layer.source * input_columns if input_layer else 0)
+        products_s = (
+            2 * width_in / machine.products_per_s
+            if density is None
+            else input_columns * self._number / machine.sum_bytes_per_s
+        )
         return (
             attention * sums * self._arcs(layer) * width * self._number / machine.sum_bytes_per_s
-            + 2 * products * weights * rows * width_in * width_out / machine.products_per_s
+            + products * weights * rows * width_out * products_s
             + passes * self._number / machine.pass_bytes_per_s
         )
 
@@ -210,7 +236,7 @@ class _Costs:
         """What a layer computes while its rows fly, and while their gradients do: see nn/conv.py."""
         machine, config = self._machine, self._config
         width_in, width_out = self._widths[index : index + 2]
-        _, multiplied = sent_width(config, self._widths, index)
+        _, multiplied = sent_width(config, self._widths, index, sparse_input=self._sparse)
         inner = layer.inner_arcs * width * self._number / machine.sum_bytes_per_s
         product = 2 * layer.destination * width_in * width_out / machine.products_per_s
         forward = 1 if config.model == "sage" else 0

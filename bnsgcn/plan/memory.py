@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import RunBytes, layer_widths, sent_width
-from partition.store import Part, open_part, read_manifest
+from bnsgcn.plan.bytes import RunBytes, has_sparse_input, layer_widths, sent_width
+from partition.part import SPARSE_BELOW
+from partition.store import CsrFeatures, Part, open_part, read_manifest
 
 if TYPE_CHECKING:
     from bnsgcn.train.hop_sets import HopSet
@@ -124,8 +125,11 @@ def worker_bytes(
     manifest = part.manifest
     widths = layer_widths(manifest, config)
     parameters = parameter_count(config, widths)
-    least = least_bytes(layers, widths, config, parameters, process, directed=manifest.directed)
-    largest = max(layer.source * max(widths[index : index + 2]) for index, layer in enumerate(layers))
+    least = least_bytes(
+        layers, widths, config, parameters, process, directed=manifest.directed, density=density_of(part)
+    )
+    dense = [0 if has_sparse_input(manifest) else widths[0], *widths[1:]]
+    largest = max(layer.source * max(dense[index : index + 2]) for index, layer in enumerate(layers))
     return least | {"passing": 2 * config.number_bytes * largest}
 
 
@@ -159,6 +163,7 @@ def least_bytes(
     process: int,
     *,
     directed: bool,
+    density: float | None,
 ) -> dict[str, int]:
     """Bytes by purpose, as in the table above.
 
@@ -168,19 +173,50 @@ def least_bytes(
         parameters: numbers in the model's weights.
         process: bytes of a worker before it has read anything.
         directed: whether a block's transpose is another block.
+        density: share of the input features that are set, `density_of`; None = they are dense.
     """
-    number, first = config.number_bytes, layers[0]
-    rows = first.source
-    if config.precompute:  # the aggregate; beside it a layer of SAGE reads the rows themselves
-        rows = first.destination * (2 if config.model == "sage" else 1)
+    number, sparse = config.number_bytes, density is not None
     return {
         "process": process,
-        "features": number * rows * widths[0],
+        "features": round(widths[0] * _feature_bytes(layers[0], config, density)),
         "graph": _ID_BYTES * _graph_ids(layers, config, directed),
-        "activations": number * _activations(layers, widths, config),
-        "exchange": number * _exchanged(layers, widths, config),
+        "activations": number * _activations(layers, widths, config, sparse),
+        "exchange": number * _exchanged(layers, widths, config, sparse),
         "weights": 4 * number * parameters,
     }
+
+
+def density_of(part: Part) -> float | None:
+    """Share of a part's features that are set; None = they are dense."""
+    features = part.features
+    if not isinstance(features, CsrFeatures):
+        return None
+    return features.columns.size / (part.num_inner * features.num_columns)
+
+
+def aggregate_density(density: float, layer: LayerSizes) -> float:
+    """Expected share that is set in sums over a layer's neighbours, were columns set independently."""
+    arcs = (layer.inner_arcs + layer.halo_arcs) / max(1, layer.destination)
+    return float(1 - (1 - density) ** arcs)
+
+
+def _feature_bytes(first: LayerSizes, config: TrainConfig, density: float | None) -> float:
+    """Bytes of a column of the input rows that layer 0 reads.
+
+    With a precomputed aggregate that is the aggregate; beside it a layer of SAGE reads the rows themselves.
+    """
+    own = _entry_bytes(config, density)
+    if not config.precompute:
+        return first.source * own
+    aggregate = None if density is None else aggregate_density(density, first)
+    return first.destination * (_entry_bytes(config, aggregate) + (own if config.model == "sage" else 0))
+
+
+def _entry_bytes(config: TrainConfig, density: float | None) -> float:
+    """Bytes of an entry of rows: of a sparse one value, column, and row and place in the transpose."""
+    if density is None or density > SPARSE_BELOW:
+        return config.number_bytes
+    return density * (config.number_bytes + 3 * _ID_BYTES)
 
 
 def _graph_ids(layers: Sequence[LayerSizes], config: TrainConfig, directed: bool) -> int:
@@ -199,7 +235,9 @@ def _graph_ids(layers: Sequence[LayerSizes], config: TrainConfig, directed: bool
     return sum(block[-1] for block in (*inner, *halo))
 
 
-def _activations(layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig) -> int:
+def _activations(
+    layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig, sparse: bool
+) -> int:
     """Numbers in the worst moment of backward: layers above are done with, those below are not yet."""
     kept, worst = 0, 0
     last = layers[-1].destination
@@ -207,7 +245,7 @@ def _activations(layers: Sequence[LayerSizes], widths: Sequence[int], config: Tr
         width_in, width_out = widths[index], widths[index + 1]
         if index < len(layers):
             layer = layers[index]
-            kept += _kept(layer, index, widths, config)
+            kept += _kept(layer, index, widths, config, sparse)
             rows_in, rows_out = layer.source, layer.destination
         else:
             kept += last * (width_in + width_out)
@@ -217,10 +255,10 @@ def _activations(layers: Sequence[LayerSizes], widths: Sequence[int], config: Tr
     return worst
 
 
-def _kept(layer: LayerSizes, index: int, widths: Sequence[int], config: TrainConfig) -> int:
+def _kept(layer: LayerSizes, index: int, widths: Sequence[int], config: TrainConfig, sparse: bool) -> int:
     """Numbers that one graph layer's forward leaves for its backward, input features left out."""
     width_in, width_out = widths[index], widths[index + 1]
-    columns, multiplied = sent_width(config, widths, index)
+    columns, multiplied = sent_width(config, widths, index, sparse_input=sparse)
     result_read = config.norm != "none" or index == config.layers - 1
     result = layer.destination * width_out if result_read else 0
     if config.model == "gat":
@@ -236,13 +274,13 @@ def _projected(config: TrainConfig, width_out: int, index: int) -> int:
     return width_out * config.heads if index == config.layers - 1 else width_out
 
 
-def _exchanged(layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig) -> int:
+def _exchanged(layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig, sparse: bool) -> int:
     """Numbers in rows on their way, waiting, averaged and cached."""
     flying, resting = [0], 0
     for index, layer in enumerate(layers):
         if index == 0 and config.precompute:
             continue
-        width, _ = sent_width(config, widths, index)
+        width, _ = sent_width(config, widths, index, sparse_input=sparse)
         # Under sampling a share of the rows moves; averages and caches have room for all.
         features, gradients = layer.received * width, layer.sent * width
         flying.append(round(config.sampling_rate * (features + gradients)))

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,15 +21,17 @@ from bnsgcn.exchange.draws import DrawSource, FullDraws, draw_source
 from bnsgcn.exchange.lane import Lane
 from bnsgcn.exchange.policy import Policy, exact_policy, exchange_policy
 from bnsgcn.kernels import Kernels
+from bnsgcn.kernels.sparse_rows import SparseRows
 from bnsgcn.local.blocks import BlockBuilder, LayerBlocks, View, degrees, training_view, whole_view
 from bnsgcn.local.boundary import BoolArray, IntArray, as_index
 from bnsgcn.nn.conv import Conv
 from bnsgcn.nn.hop import Hop, Rows
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
+from bnsgcn.train.sparse_input import aggregate_sparse, chosen_rows
 from partition.errors import UserError
 from partition.labels import TEST, TRAIN, VAL
-from partition.store import Part
+from partition.store import CsrFeatures, Part
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,6 +45,8 @@ class Stage:
     sent: SentBytes
     dtype: torch.dtype
     precision: torch.dtype | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What the user should hear of what was built."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,7 +60,7 @@ class HopSet:
     clock: Clock
     layers: list[LayerBlocks]
     hops: list[Hop]
-    features: Tensor
+    features: Tensor | SparseRows
 
     @property
     def lanes(self) -> list[Lane]:
@@ -88,9 +91,9 @@ class HopSet:
 class _ViewHops:
     """Makes hop sets over one view."""
 
-    def __init__(self, stage: Stage, view: View, *, prune: bool) -> None:
-        """Collective."""
-        self._stage, self._part = stage, view.part
+    def __init__(self, stage: Stage, view: View, *, prune: bool, sparse: bool) -> None:
+        """Collective. `sparse`: whether the model takes sparse rows."""
+        self._stage, self._part, self._sparse = stage, view.part, sparse
         self._builder = BlockBuilder(stage.world, view, stage.kernels, prune=prune)
         self._degrees = degrees(stage.world, view)
 
@@ -143,15 +146,23 @@ class _ViewHops:
         node_ids = as_index(self._part.node_ids[rows], stage.world.device)
         return Rows(node_ids, stage.clock, stage.world, stage.kernels, stage.precision)
 
-    def _features(self, rows: IntArray) -> Tensor:
+    def _features(self, rows: IntArray) -> Tensor | SparseRows:
         """Features of inner rows; the memory map itself where nothing has to be chosen or converted."""
-        features: npt.NDArray[np.float32] = self._part.features
+        features, stage = self._part.features, self._stage
+        if isinstance(features, CsrFeatures):
+            found = chosen_rows(features, rows, stage.world.device, stage.dtype)
+            return found if self._sparse else found.dense()
         chosen = features if rows.size == features.shape[0] else features[rows]
-        return torch.from_numpy(chosen).to(self._stage.world.device, self._stage.dtype)
+        return torch.from_numpy(chosen).to(stage.world.device, stage.dtype)
 
     def _precomputed(
-        self, conv: Conv, hop: Hop, layer: LayerBlocks, features: Tensor, known: HopSet | None
-    ) -> tuple[Hop, Tensor]:
+        self,
+        conv: Conv,
+        hop: Hop,
+        layer: LayerBlocks,
+        features: Tensor | SparseRows,
+        known: HopSet | None,
+    ) -> tuple[Hop, Tensor | SparseRows]:
         """Layer 0 with its aggregate, which then sends nothing, and the features that it still reads."""
         world = self._stage.world
         mine = known is not None and np.array_equal(known.layers[0].destination, layer.destination)
@@ -159,8 +170,13 @@ class _ViewHops:
         if known is not None and bool(shared):
             return known.hops[0], known.features
         lane = self._lane(0, FullDraws(world, {0: layer}), exact_policy(self._stage.kernels))
+        exact = dataclasses.replace(hop, lane=lane)
         with torch.no_grad():
-            aggregate = conv.aggregate(dataclasses.replace(hop, lane=lane), features)
+            if isinstance(features, SparseRows):
+                aggregate, note = aggregate_sparse(world, self._part.manifest, conv, exact, features)
+                self._stage.notes.append(note)
+            else:
+                aggregate = conv.aggregate(exact, features)
         out_degree = hop.out_degree if hop.dst_place is None else hop.out_degree[hop.dst_place]
         done = dataclasses.replace(
             hop, src=hop.dst, dst_place=None, out_degree=out_degree, precomputed=aggregate
@@ -201,7 +217,12 @@ class HopSets:
         self._prune = config.prune and not whole_rows
         self._precompute = self.convs[0] if config.precompute else None
         self._whole = whole_view(part, self_loops=config.self_loops)
-        self._exact = _ViewHops(stage, self._whole, prune=True)
+        self._sparse = getattr(model, "takes_sparse", False)
+        if isinstance(part.features, CsrFeatures) and not self._sparse:
+            stage.notes.append(
+                f"{type(model).__name__} does not say takes_sparse: its features are made dense"
+            )
+        self._exact = _ViewHops(stage, self._whole, prune=True, sparse=self._sparse)
 
     def labelled(self, *splits: int) -> BoolArray:
         """bool [I]: rows of the given splits that have a label."""
@@ -214,7 +235,7 @@ class HopSets:
         stage, config, maker = self._stage, self._config, self._exact
         if config.inductive or not self._prune:
             view = training_view(self._whole) if config.inductive else self._whole
-            maker = _ViewHops(stage, view, prune=self._prune)
+            maker = _ViewHops(stage, view, prune=self._prune, sparse=self._sparse)
         policy = exchange_policy(config, stage.kernels)
         return maker.hop_set(len(self.convs), self.labelled(TRAIN), policy, precompute=self._precompute)
 

@@ -88,6 +88,7 @@ class Trainer:
         self._stage = _stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
+        self._notes += self._stage.notes
         chosen = self._sets.labelled(TRAIN)
         self._target = Target(world, part, self.training.logits_rows, chosen, dtype, config)
         self._gradients = FlatGradients(self.model.parameters())

@@ -5,6 +5,7 @@ Every graph has isolated nodes and nodes in no split. KIND is one of
     single     one label a node, undirected          multi      multi-hot labels, undirected
     directed   one label a node, directed            apart      parts that share no boundary with some others
     idle       few arcs, and the last part has no training and no validation nodes
+    sparse     as single, with sparse features               filled     the same features, dense
 
 `apart` and `idle` depend on the partition, so they are made for one number of parts and the random method.
 """
@@ -13,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from partition.assign.random import balanced_random
 from partition.build import partition_graph
 from partition.graph import NONE, TEST, TRAIN, VAL, Graph
 
 NODES, FEATURES, CLASSES = 48, 7, 4
+SPARSE_FEATURES = 150
 ISOLATED = 4
 
 PartsFolder = Callable[..., Path]
@@ -42,7 +46,7 @@ def small_graph(kind: str, parts: int = 1) -> Graph:
     multi = kind == "multi"
     return Graph.from_arrays(
         arcs,
-        features=rng.standard_normal((NODES, FEATURES)).astype(np.float32),
+        features=features_of(kind, rng),
         labels=rng.integers(0, 2, (NODES, CLASSES)) if multi else rng.integers(0, CLASSES, NODES),
         split=split,
         num_classes=CLASSES,
@@ -50,6 +54,16 @@ def small_graph(kind: str, parts: int = 1) -> Graph:
         name=kind,
         source=kind,
     )
+
+
+def features_of(kind: str, rng: np.random.Generator) -> Any:
+    """Dense [N, 7]; of `sparse` and `filled` 150 columns, of which the first rows have none set."""
+    if kind not in ("sparse", "filled"):
+        return rng.standard_normal((NODES, FEATURES)).astype(np.float32)
+    features = rng.standard_normal((NODES, SPARSE_FEATURES)).astype(np.float32)
+    features[rng.random(features.shape) > 0.03] = 0
+    features[:3] = 0
+    return sp.csr_matrix(features) if kind == "sparse" else features
 
 
 def folder_maker(root: Path) -> PartsFolder:
