@@ -71,6 +71,8 @@ class TrainConfig:
     class_weights: str | None = None
     """Weights of the classes in the loss: balanced, or a file (.npy or text) with one number a class. Of
     several labels a node, they weigh the nodes that have the label."""
+    val_share: float = 0.0
+    """Share of the training nodes that become validation nodes, of a graph that has none; in [0, 1)."""
     precompute: bool = False
     """Aggregate the input features once at the start (not with gat); layer 0 then sends nothing."""
     inductive: bool = False
@@ -153,6 +155,7 @@ class TrainConfig:
         if not self.lr > 0:
             raise UserError(f"--lr is {self.lr}, must be above 0; try 0.01")
         _at_least("weight-decay", self.weight_decay, 0)
+        _within("val-share", self.val_share, 0.0, 1.0, open_right=True)
         for name in (
             "epochs",
             "eval_every",

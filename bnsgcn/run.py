@@ -28,7 +28,9 @@ from bnsgcn.train.agreement import agree
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.class_weights import weights_digest
 from bnsgcn.train.evaluate import Scores
+from bnsgcn.train.scores import chosen_metric
 from bnsgcn.train.trainer import Trainer
+from bnsgcn.train.validation import validation_nodes
 from partition.errors import UserError
 from partition.store import Manifest, Part, open_part, read_manifest
 
@@ -64,6 +66,7 @@ def train_worker(
     """
     manifest = read_manifest(parts_dir)
     check_model_fits(manifest, config)
+    chosen_metric(config, manifest), validation_nodes(config, manifest)  # or there is no run
     with joined(config) as world:
         agree(world, config, manifest)
         run = RunFolder(run_dir)

@@ -172,7 +172,17 @@ COMMANDS: dict[str, type[Command]] = {
 THEMES = {
     "model": ("model", "layers", "hidden", "heads", "dropout", "norm", "linear_layers", "self_loops"),
     "training": (
-        *("lr", "weight_decay", "epochs", "seed", "eval_every", "patience", "metric", "class_weights"),
+        *(
+            "lr",
+            "weight_decay",
+            "epochs",
+            "seed",
+            "eval_every",
+            "patience",
+            "metric",
+            "class_weights",
+            "val_share",
+        ),
         *("precompute", "inductive", "prune", "amp", "dtype"),
     ),
     "sampling": ("sampling_rate", "sampler", "draw_per_layer", "halo_cache"),

@@ -251,8 +251,10 @@ def _split(
         codes, note = seeded_split(labelled, seed)
         return codes, (note,)
     codes, dropped = labelled_split(as_split(name, split, labelled.size), labelled)
-    said = f"{dropped} nodes of the split have no label and were left out of it"
-    return codes, (said,) if dropped else ()
+    notes = [f"{dropped} nodes of the split have no label and were left out of it"] if dropped else []
+    if not (codes == VAL).any():
+        notes.append("no validation nodes in the source: train with --val-share, or name some")
+    return codes, tuple(notes)
 
 
 def _check_labels(graph: Graph) -> None:
@@ -281,10 +283,10 @@ def _check_split(graph: Graph) -> None:
     assert graph.split.dtype == np.uint8
     counts = np.bincount(graph.split, minlength=4)
     for code, part in SPLIT_NAMES.items():
-        if counts[code] == 0:
+        if counts[code] == 0 and code != VAL:
             raise UserError(
-                f"{graph.name}: the {part} split is empty (0 of {graph.num_nodes} nodes); training, choosing "
-                "and scoring need at least one labelled node each"
+                f"{graph.name}: the {part} split is empty (0 of {graph.num_nodes} nodes); training and "
+                "scoring need at least one labelled node each"
             )
 
 

@@ -54,12 +54,15 @@ def looked_up(name: str, lookup: Callable[[str], Any], edge_index: npt.NDArray[A
     if labels is None:
         raise UserError(f"{name}: no labels; they are looked for under {', '.join(LABEL_KEYS)}")
     masks = [first((f"{part}_mask",)) for part in SPLIT_NAMES.values()]
-    whole = tuple(_first_column(mask).astype(bool) for mask in masks if mask is not None)
+    train, val, test = (None if mask is None else _first_column(mask).astype(bool) for mask in masks)
+    whole = None
+    if train is not None and test is not None:
+        whole = (train, np.zeros_like(train) if val is None else val, test)
     return GraphArrays(
         edge_index=edge_index,
         features=first(FEATURE_KEYS),
         labels=labels,
-        masks=whole if len(whole) == len(masks) else None,
+        masks=whole,
     )
 
 

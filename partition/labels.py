@@ -140,19 +140,19 @@ def listed_nodes(name: str, key: str, listed: npt.ArrayLike, num_nodes: int) -> 
 def split_from_indices(
     name: str, num_nodes: int, train: npt.ArrayLike, val: npt.ArrayLike, test: npt.ArrayLike
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [N] from three lists of node ids or masks [N].
+    """uint8 [N] from three lists of node ids or masks [N]; that of validation nodes may be empty.
 
     Raises:
-        UserError: a list is empty, is no list of nodes, or overlaps another.
+        UserError: another list is empty, is no list of nodes, or overlaps another.
     """
     split = np.zeros(num_nodes, np.uint8)
     for code, listed in ((TRAIN, train), (VAL, val), (TEST, test)):
         part = SPLIT_NAMES[code]
         nodes = listed_nodes(name, f"{part}_idx", listed, num_nodes)
-        if nodes.size == 0:
+        if nodes.size == 0 and code != VAL:
             raise UserError(
-                f"{name}: {part}_idx is empty (0 of {num_nodes} nodes); give each of train_idx, val_idx and "
-                "test_idx at least one node, or leave all three out for a seeded 60/20/20 split"
+                f"{name}: {part}_idx is empty (0 of {num_nodes} nodes); give train_idx and test_idx at least "
+                "one node each, or leave them and val_idx out for a seeded 60/20/20 split"
             )
         taken = split[nodes]
         overlap = np.flatnonzero((taken != NONE) & (taken != code))

@@ -145,7 +145,7 @@ def contradiction(loaded: Mapping[str, Any]) -> str:
         "num_features": (1, MOST_COLUMNS),
         "num_classes": (1, MOST_COLUMNS if loaded["task"] == "multi" else max(nodes, MOST_UNSEEN_CLASSES)),
         "num_train": (1, nodes),
-        "num_val": (1, nodes),
+        "num_val": (0, nodes),
         "num_test": (1, nodes),
         "seed": (0, LARGEST_SEED),
     }

@@ -41,6 +41,7 @@ class Stream(enum.IntEnum):
     DROPOUT = 0
     FEATURE_ROUNDING = 1
     GRADIENT_ROUNDING = 2
+    VALIDATION = 3
 
 
 def _signed(value: int, bits: int) -> int:

@@ -35,6 +35,7 @@ from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
 from bnsgcn.train.progress import Progress
 from bnsgcn.train.scores import chosen_metric
 from bnsgcn.train.target import Target
+from bnsgcn.train.validation import with_validation
 from partition.labels import TRAIN
 from partition.store import Part
 
@@ -61,7 +62,7 @@ class Trainer:
 
     Raises:
         UserError: ranks were given different things, workers and parts differ in number, or options do not
-            fit the model.
+            fit the model or the graph.
     """
 
     def __init__(
@@ -79,12 +80,13 @@ class Trainer:
     ) -> None:
         convert_batch_norms(model, world)
         agree(world, config, part.manifest, model)
+        part, self._notes = with_validation(world, part, config)
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
         self.progress = Progress()
         self.metric, metric_note = chosen_metric(config, part.manifest)
-        self._notes = [metric_note]
+        self._notes.append(metric_note)
         self._stage = _stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training

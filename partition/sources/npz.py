@@ -1,8 +1,8 @@
 """`npz:FILE`: one NumPy archive with a whole graph.
 
 Keys: `edge_index` [2, E]; `feat` [N, F] or the CSR pieces `feat_data feat_indices feat_indptr feat_shape`;
-`label` [N] (-1 = unlabelled) or multi-hot [N, C]; `train_idx val_idx test_idx`, node ids or masks [N], all or
-none; optionally `num_classes` and `meta`, a JSON string whose `name` is used.
+`label` [N] (-1 = unlabelled) or multi-hot [N, C]; `train_idx val_idx test_idx`, node ids or masks [N], none
+or all but perhaps `val_idx`; optionally `num_classes` and `meta`, a JSON string whose `name` is used.
 
 Options: `directed=true`, `features=degree|random:F`, `split_seed=N`, and `label=KEY` for another label
 array of the archive; where `KEY` is `label_X` and the archive has `X_idx`, only those nodes are labelled.
@@ -79,15 +79,15 @@ def _labelled(spec: SourceSpec, name: str, arrays: Arrays, num_nodes: int) -> np
     return listed_nodes(name, key, arrays[key], num_nodes)
 
 
-def _split(name: str, arrays: Arrays) -> tuple[npt.NDArray[Any], ...] | None:
+def _split(name: str, arrays: Arrays) -> tuple[Any, ...] | None:
     present = [key for key in SPLIT_KEYS if key in arrays]
-    if present and len(present) < len(SPLIT_KEYS):
-        missing = ", ".join(key for key in SPLIT_KEYS if key not in arrays)
+    missing = [key for key in SPLIT_KEYS if key not in arrays]
+    if present and missing and missing != ["val_idx"]:
         raise UserError(
-            f"{name}: {', '.join(present)} but no {missing}; give all of {', '.join(SPLIT_KEYS)}, "
-            "or none for a seeded 60/20/20 split"
+            f"{name}: {', '.join(present)} but no {', '.join(missing)}; give train_idx and test_idx, with or "
+            "without val_idx, or none of the three for a seeded 60/20/20 split"
         )
-    return tuple(arrays[key].reshape(-1) for key in present) or None
+    return tuple(arrays[key].reshape(-1) if key in arrays else () for key in SPLIT_KEYS) if present else None
 
 
 def _features(spec: SourceSpec, name: str, arrays: Arrays) -> Features:

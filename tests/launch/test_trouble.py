@@ -38,7 +38,7 @@ def with_nan() -> np.ndarray:
         ({"feat": with_nan()}, r"row 17 \(of 240\)"),
         ({"label": np.full(NODES, -7)}, "label -7 of node 0"),
         ({"edge_index": np.array([[0, 1], [1, 999]])}, "names node 999, but there are 240 nodes"),
-        ({"val_idx": np.array([], np.int64)}, "val_idx is empty"),
+        ({"test_idx": np.array([], np.int64)}, "test_idx is empty"),
         ({"feat": None}, "features=degree .* features=random:64"),
         ({"train_idx": np.arange(300)}, "names node 299, but there are 240 nodes"),
     ],

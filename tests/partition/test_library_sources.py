@@ -250,6 +250,10 @@ def test_objects_without_features_labels_or_masks(dgl: Any, sample: Graph) -> No
     with pytest.raises(ValueError, match=r"features=degree.*features=random:64"):
         Graph.from_dgl(made)
     assert Graph.from_dgl(made, features="random:8").num_features == 8
+    del made.ndata["val_mask"]
+    without = Graph.from_dgl(made, features="degree")
+    assert np.array_equal(without.split, np.where(sample.split == 2, 0, sample.split))
+    assert "no validation nodes in the source: train with --val-share" in without.notes[0]
     del made.ndata["train_mask"]
     assert "60/20/20" in Graph.from_dgl(made, features="degree").notes[0]
     del made.ndata["label"]

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from partition.build import partition_graph
 from partition.errors import UserError
 from partition.sources import load
-from partition.store import open_part
+from partition.store import open_part, read_manifest
 from tests.partition.archives import arrays_of_a_graph, write
 from tests.partition.graphs import arc_set
 
@@ -82,6 +82,16 @@ def test_missing_split_is_seeded_and_said(tmp_path: Path) -> None:
     assert not np.array_equal(load(source + ",split_seed=5").split, graph.split)
 
 
+@pytest.mark.parametrize("val_idx", [None, np.array([], int), np.zeros(8, bool), np.array([6])], ids=str)
+def test_validation_nodes_may_be_missing_aloud(val_idx: np.ndarray | None, tmp_path: Path) -> None:
+    graph = load(write(tmp_path, {"val_idx": val_idx}))
+    assert np.bincount(graph.split)[[1, 3]].all()
+    assert not (graph.split == 2).any()
+    assert graph.notes[-1].startswith("no validation nodes in the source: train with --val-share")
+    manifest = partition_graph(graph, parts=2, out=tmp_path / "parts", method="random")
+    assert (manifest.num_val, read_manifest(tmp_path / "parts").num_val) == (0, 0)
+
+
 def test_unlabelled_nodes_leave_the_split(tmp_path: Path) -> None:
     graph = load(write(tmp_path, {"test_idx": np.array([5, 6])}))
     assert graph.split[6] == 0
@@ -110,9 +120,9 @@ def test_multi_hot_and_another_label_key(tmp_path: Path) -> None:
         ({"edge_index": np.ones((3, 2), int)}, ["(3, 2)", "[2, E]"]),
         ({"edge_index": np.ones((2, 2))}, ["float64", "int64"]),
         ({"edge_index": None}, ["no array 'edge_index'", "it has: feat"]),
-        ({"val_idx": np.array([], int)}, ["val_idx is empty", "0 of 8"]),
-        ({"val_idx": None}, ["no val_idx"]),
-        ({"val_idx": np.array([6])}, ["val split is empty"]),  # its only node is unlabelled
+        ({"test_idx": np.array([], int)}, ["test_idx is empty", "0 of 8"]),
+        ({"test_idx": None}, ["no test_idx"]),
+        ({"test_idx": np.array([6])}, ["test split is empty"]),  # its only node is unlabelled
         ({"val_idx": np.array([2, 4])}, ["node 2", "train_idx", "val_idx"]),
         ({"test_idx": np.array([8])}, ["test_idx names node 8", "8 nodes"]),
         ({"label": np.full((8, 2), 3)}, ["row 0", "neither 0 nor 1"]),
