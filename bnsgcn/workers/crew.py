@@ -71,14 +71,10 @@ class Crew:
         self.ends()
         return [rank for rank in range(len(self._processes)) if rank not in self._ends]
 
-    def stopped(self) -> dict[int, int]:
-        """Ranks whose process is stopped now, with the number of the signal that stopped it."""
-        found = {}
-        for rank in self.running():
-            signal_number = stopping_signal(self._processes[rank].pid)
-            if signal_number:
-                found[rank] = signal_number
-        return found
+    def stopped(self) -> list[int]:
+        """Ranks whose process a signal has stopped."""
+        ours = {process.pid for process in self._processes}
+        return sorted(rank for rank, pid in stopped_workers(os.getpid()).items() if pid in ours)
 
     def stacks(self) -> dict[int, str]:
         """Where the running ranks are, as tracebacks; empty for one that has not begun or does not say."""
@@ -104,11 +100,13 @@ class Crew:
                 process.wait()
 
 
-def stopping_signal(pid: int) -> int:
-    """The signal that has stopped the child `pid`; 0 if it is not stopped, or cannot be asked here."""
-    if not hasattr(os, "waitid"):  # macOS before Python 3.13
-        return 0
-    with contextlib.suppress(ChildProcessError):
-        state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-        return state.si_status if state is not None else 0
-    return 0
+def stopped_workers(parent: int) -> dict[int, int]:
+    """Ranks, with their process, of those workers of `parent` that a signal has stopped (Linux)."""
+    found: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            state, starter = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state == "T" and int(starter) == parent:
+                names = (folder / "environ").read_bytes().split(b"\0")
+                found |= {int(name[5:]): int(folder.name) for name in names if name.startswith(b"RANK=")}
+    return found

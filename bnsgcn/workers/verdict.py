@@ -22,8 +22,8 @@ class Evidence:
     """What was to be seen of the processes when the launcher gave up."""
 
     ends: list[End]
-    stopped: dict[int, int] = dataclasses.field(default_factory=dict)
-    """Ranks that a signal had stopped, and its number."""
+    stopped: list[int] = dataclasses.field(default_factory=list)
+    """Ranks that a signal had stopped."""
     stacks: dict[int, str] = dataclasses.field(default_factory=dict)
     """Where the ranks that still ran were; empty for one that did not say."""
 
@@ -50,10 +50,8 @@ def verdict(evidence: Evidence, outcomes: list[Outcome], job: Job) -> UserError 
     if said:
         return _said(said[0])
     if evidence.stopped:
-        rank, number = min(evidence.stopped.items())
-        name = signal.Signals(number).name
         return WorkerFailure(
-            f"rank {rank} was stopped by {name} and did not answer within {_timeout(job)}{_way_on(job)}"
+            f"rank {evidence.stopped[0]} was stopped and did not answer within {_timeout(job)}{_way_on(job)}"
         )
     if aborted:
         return _killed(aborted[0], job)

@@ -11,7 +11,7 @@
 # file system that all machines see, as checkpoints are completed by the first worker for all.
 # gloo takes the network device of the host name, often not the right one: GLOO_SOCKET_IFNAME names it
 # (for nccl NCCL_SOCKET_IFNAME). A worker that dies is started again, up to three times, and all go on from
-# the last checkpoint.
+# the last checkpoint. Whoever reaches the ports of a launch can run code in it: see README, Several machines.
 set -eu
 if [ $# -lt 5 ]; then
     echo "usage: two_machines.sh PARTS RUN WORKERS_PER_MACHINE FIRST_MACHINE:PORT OWN_ADDRESS [options]" >&2
@@ -26,9 +26,7 @@ if [ -n "$device" ]; then
 fi
 host=0
 if [ "$own" = "${first%:*}" ]; then host=1; fi
-# Without this, torch 2.13 gives workers that are started again the addresses of their dead predecessors.
-export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-exec torchrun --nnodes 2 --nproc-per-node "$workers" --max-restarts 3 \
+exec python -m launch.agent --nnodes 2 --nproc-per-node "$workers" --max-restarts 3 \
     --rdzv-backend c10d --rdzv-id "$(basename "$run")" --rdzv-endpoint "$first" \
     --rdzv-conf "is_host=$host" --local-addr "$own" \
     -m launch.train "$parts" --run-dir "$run" "$@"

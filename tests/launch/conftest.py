@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.launch.hosts import Host, joined_hosts
 from tests.launch.scene import Command, write_parts
 
 
@@ -25,3 +27,10 @@ def two_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def three_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another small graph in three parts; read only."""
     return write_parts(tmp_path_factory.mktemp("parts") / "other", parts=3, seed=1)
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[Host, Host]]:
+    """Two namespaces joined by a veth."""
+    with joined_hosts() as hosts:
+        yield hosts

@@ -345,7 +345,7 @@ def test_a_rank_that_falls_silent_is_named_within_the_timeout(
     where = run_dir / "errors" / "rank_1.txt"
     silent, way_on = "did not answer within 4 s (--timeout-s)", "the same command with --resume goes on"
     words = {
-        "stop": f"rank 1 was stopped by SIGSTOP and {silent}; {way_on} from the last checkpoint",
+        "stop": f"rank 1 was stopped and {silent}; {way_on} from the last checkpoint",
         "sleep": f"rank 1 {silent}; where it was is in {where}",
     }
     assert ended.err == f"bnsgcn: error: {words[how]}\n"
