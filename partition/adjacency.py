@@ -36,11 +36,14 @@ class Adjacency:
     """int64 [N+1]"""
     indices: IntArray
     """int32 or int64 [E]; may be memory-mapped."""
+    weights: npt.NDArray[np.float32] | None = None
+    """[E], None = all 1; whatever is made of an adjacency has none: nodes are assigned by the arcs alone."""
 
     def __post_init__(self) -> None:
         assert self.indptr.dtype == np.int64
         assert self.indptr[0] == 0
         assert self.indptr[-1] == self.indices.size
+        assert self.weights is None or self.weights.shape == self.indices.shape
 
     @property
     def num_nodes(self) -> int:

@@ -208,6 +208,7 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering) -> Manifest:
         num_test=int(counts[TEST]),
         part_nodes=tuple(int(size) for size in np.diff(numbering.offset)),
         files={},
+        weighted=graph.weights is not None,
         feature_storage=feature_storage(graph.features),
     )
 
@@ -220,16 +221,17 @@ def _write_part(
     first, last = int(numbering.offset[part]), int(numbering.offset[part + 1])
     splits, entries = row_entries(graph.indptr, nodes)
     columns = numbering.global_ids[graph.indices[entries]]
+    weights = None if graph.weights is None else graph.weights[entries]
     del entries
     inside = (columns >= first) & (columns < last)
-    writer.array(part, "inner_indptr", _kept_splits(splits, inside))
-    writer.array(part, "inner_indices", _sorted_rows(_kept_splits(splits, inside), columns[inside] - first))
+    inner_weights = None if weights is None else weights[inside]
+    _write_arcs(writer, part, "inner", _kept_splits(splits, inside), columns[inside] - first, inner_weights)
     outside = columns[~inside]
     halo_splits = _kept_splits(splits, ~inside)
-    del columns, inside
+    halo_weights = None if weights is None else weights[~inside]
+    del columns, inside, weights, inner_weights
     halo_ids = np.unique(outside)
-    writer.array(part, "halo_indptr", halo_splits)
-    writer.array(part, "halo_indices", _sorted_rows(halo_splits, np.searchsorted(halo_ids, outside)))
+    _write_arcs(writer, part, "halo", halo_splits, np.searchsorted(halo_ids, outside), halo_weights)
     writer.array(part, "halo_ids", halo_ids)
     writer.array(part, "halo_splits", np.searchsorted(halo_ids, numbering.offset))
     for side, degree in zip(("in", "out"), degrees, strict=True):
@@ -245,14 +247,25 @@ def _write_part(
     return halo_ids
 
 
-def _sorted_rows(indptr: Int64Array, columns: Int64Array) -> npt.NDArray[np.int32]:
-    """`columns` ascending within each row, as int32."""
+def _write_arcs(
+    writer: FolderWriter,
+    part: int,
+    of: str,
+    indptr: Int64Array,
+    columns: Int64Array,
+    weights: npt.NDArray[np.float32] | None,
+) -> None:
+    """Write one block's arcs, columns ascending within each row, as int32, and what they weigh."""
     width = int(columns.max(initial=0)) + 1
     keys = row_numbers(indptr).astype(np.int64) * width
     keys += columns
+    if weights is not None:
+        weights = weights[np.argsort(keys)]  # no key is there twice
+        writer.array(part, f"{of}_weights", weights)
     keys.sort()
     keys %= width
-    return keys.astype(np.int32)
+    writer.array(part, f"{of}_indptr", indptr)
+    writer.array(part, f"{of}_indices", keys.astype(np.int32))
 
 
 def _write_boundary(writer: FolderWriter, numbering: Numbering, part: int, halos: list[Int64Array]) -> None:

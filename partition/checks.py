@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from partition.adjacency import Adjacency, Int64Array, IntArray
 from partition.errors import UserError
 from partition.labels import NONE, TEST
 from partition.manifest import AGAIN, Manifest
-from partition.part import CsrFeatures, Part
+from partition.part import WEIGHTS, CsrFeatures, Part
 
 STRETCH = 1 << 18
 """Entries looked at together."""
@@ -40,6 +41,9 @@ def check_part(part: Part, where: Path) -> None:
         _check_lists(where, "feature", *lists, features.num_columns)
         if features.values.size != features.columns.size:
             _refuse(where, "feature_values", f"{features.values.size} for {features.columns.size} columns")
+    for name, weights in _weights(part).items():
+        if weights.size != (arcs := getattr(part, name.replace("weights", "indices")).size):
+            _refuse(where, name, f"{weights.size} weights for {arcs} arcs")
     _check_halo(part, where)
     own = part.boundary_splits[part.index : part.index + 2]
     if own[0] != own[1]:
@@ -50,18 +54,42 @@ def check_part(part: Part, where: Path) -> None:
 
 
 def check_values(part: Part, where: Path) -> None:
-    """Check the rest, which takes longer: features are finite, an undirected part has every arc both ways.
+    """Check the rest, which takes longer: features and weights are finite, undirected arcs go both ways.
 
     Raises:
         UserError: they are not, it has not; `where` names the folder.
     """
     _check_features(part, where)
-    if not part.manifest.directed and not _symmetric(Adjacency(part.inner_indptr, part.inner_indices)):
+    for name, weights in _weights(part).items():
+        _check_weights(where, name, weights)
+    if part.manifest.directed:
+        return
+    if not _symmetric(Adjacency(part.inner_indptr, part.inner_indices)):
         _refuse(where, "inner_indices", "the graph is undirected, but some arcs go one way")
+    if not _symmetric(Adjacency(part.inner_indptr, part.inner_indices, part.inner_weights)):
+        _refuse(where, "inner_weights", "the graph is undirected, but some arcs weigh less one way")
+
+
+def _weights(part: Part) -> dict[str, npt.NDArray[np.float32]]:
+    """The weights that the part has, by name."""
+    found = {name: getattr(part, name) for name in WEIGHTS}
+    return {name: weights for name, weights in found.items() if weights is not None}
+
+
+def _check_weights(where: Path, name: str, weights: npt.NDArray[np.float32]) -> None:
+    for start in range(0, weights.size, STRETCH):
+        piece = weights[start : start + STRETCH]
+        wrong = ~((piece >= 0) & (piece < np.inf))
+        if wrong.any():
+            arc = start + int(wrong.argmax())
+            _refuse(where, name, f"arc {arc} weighs {weights[arc]}")
 
 
 def _symmetric(adjacency: Adjacency) -> bool:
-    """Whether x A y = y A x for random x, y, modulo 2^64: others pass with a chance of about 2^-60."""
+    """Whether x A y = y A x for random x, y, modulo 2^64: others pass with a chance of about 2^-60.
+
+    An arc counts as often as the bits of its weight say; unlike ones pass with a chance of at most 2^-28.
+    """
     x, y = np.random.default_rng(0x5E1F).integers(0, 2**64, (2, adjacency.num_nodes), np.uint64)
     difference = 0
     for first, last in adjacency.stretches(arcs=STRETCH):
@@ -69,7 +97,10 @@ def _symmetric(adjacency: Adjacency) -> bool:
         columns = adjacency.indices[adjacency.indptr[first] : adjacency.indptr[last]]
         there = np.repeat(x[first:last], degree) * y[columns]
         back = np.repeat(y[first:last], degree) * x[columns]
-        difference += int((there - back).sum())
+        there -= back
+        if adjacency.weights is not None:
+            there *= adjacency.weights[adjacency.indptr[first] : adjacency.indptr[last]].view(np.uint32)
+        difference += int(there.sum())
     return difference % 2**64 == 0
 
 

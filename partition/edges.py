@@ -6,6 +6,7 @@ Shapes:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from partition.adjacency import Adjacency, IntArray, csr_from_arcs
 from partition.arrays import WHOLE, as_numpy, check_kind
 from partition.errors import UserError, one_line
+from partition.weights import arc_weights, checked_weights
 
 
 def adjacency_of(
@@ -25,18 +27,27 @@ def adjacency_of(
     *,
     directed: bool,
     scratch: Path | None,
-) -> Adjacency:
-    """The arcs `edge_index` [2, E] as CSR; a function is called to read them and they are let go afterwards.
+    edge_weight: npt.ArrayLike | Callable[[], npt.ArrayLike] | None = None,
+) -> tuple[Adjacency, tuple[str, ...]]:
+    """The arcs `edge_index` [2, E] as CSR with their weights [E], and what should be said about them.
+
+    Functions are called to read both, which are let go afterwards; weights are kept in memory.
 
     Raises:
-        UserError: they are no arcs between N nodes, or `scratch` cannot be written.
+        UserError: they are no arcs between N nodes, no weights of them, or `scratch` cannot be written.
     """
     read = edge_index() if callable(edge_index) else edge_index
     source, target = checked_arcs(name, as_numpy(f"{name}: edge_index", read), num_nodes)
     try:
-        return csr_from_arcs(source, target, num_nodes, symmetrise=not directed, scratch=scratch)
+        made = csr_from_arcs(source, target, num_nodes, symmetrise=not directed, scratch=scratch)
     except OSError as error:
         raise UserError(f"scratch={scratch}: cannot keep the adjacency ({one_line(error)})") from error
+    if edge_weight is None:
+        return made, ()
+    read = edge_weight() if callable(edge_weight) else edge_weight
+    given = checked_weights(name, as_numpy(f"{name}: edge_weight", read), source.size)
+    weights, notes = arc_weights(made, source, target, given, symmetrised=not directed)
+    return dataclasses.replace(made, weights=weights), notes
 
 
 def checked_arcs(name: str, edge_index: npt.NDArray[Any], num_nodes: int) -> IntArray:

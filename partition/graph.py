@@ -46,6 +46,7 @@ from partition.labels import (
     seeded_split,
     stated_classes,
 )
+from partition.weights import uses_weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,6 +94,11 @@ class Graph:
         return self.adjacency.indices
 
     @property
+    def weights(self) -> npt.NDArray[np.float32] | None:
+        """float32 [E] of the arcs; None where all weigh 1."""
+        return self.adjacency.weights
+
+    @property
     def num_nodes(self) -> int:
         """N."""
         return self.adjacency.num_nodes
@@ -124,6 +130,8 @@ class Graph:
         pieces = (
             (self.features.data, self.features.indices, self.features.indptr) if sparse else (self.features,)
         )
+        if self.weights is not None:
+            pieces = (*pieces, self.weights)
         for array in (self.indptr, self.indices, self.labels, self.split, *pieces):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             rows = max(1, (1 << 24) // max(1, array[:1].nbytes))
@@ -142,6 +150,7 @@ class Graph:
         *,
         features: Features | Callable[[], Features],
         labels: npt.ArrayLike,
+        edge_weight: npt.ArrayLike | Callable[[], npt.ArrayLike] | None = None,
         split: Any = None,
         num_classes: npt.ArrayLike | None = None,
         directed: bool = False,
@@ -156,16 +165,16 @@ class Graph:
     ) -> Graph:
         """Graph of arcs `edge_index` [2, E] (source row, target row).
 
-        Arcs are symmetrised unless `directed`, duplicates merged, self loops removed. `features` is an
+        Arcs are symmetrised unless `directed`, duplicates merged, self loops removed; `edge_weight` [E], 0 or
+        more, is merged as partition/weights.py says, which decides nothing about the parts. `features` is an
         array, a scipy matrix or a recipe, `degree` or `random:64`. `labels` is [N] class ids (NaN or -1 =
         unlabelled) or multi-hot [N, C]; with `labelled` (node ids or a mask) only those nodes' count.
         `split` is [N] codes, 0 none, 1 train, 2 val, 3 test, or the three lists (train, val, test) of node
         ids or masks; without one, the labelled nodes are split 60/20/20 by `split_seed`, and a note says
         so. With `scratch`, a folder, the adjacency is kept there, memory-mapped. Errors name `where` the
         arrays come from, or else the graph.
-
-        `edge_index` and `features` may be functions that read them: each is called once, the features
-        after the arcs are no longer in memory.
+        `edge_index`, `edge_weight` and `features` may be functions that read them: each is called once, the
+        features after the arcs are no longer in memory.
 
         Raises:
             UserError: something does not fit together.
@@ -173,43 +182,52 @@ class Graph:
         where = where or name
         label_array, task = as_labels(where, as_numpy(f"{where}: label", labels))
         num_nodes = label_array.shape[0]
-        adjacency = adjacency_of(where, edge_index, num_nodes, directed=directed, scratch=scratch)
+        adjacency, weighed = adjacency_of(
+            where, edge_index, num_nodes, directed=directed, scratch=scratch, edge_weight=edge_weight
+        )
         known = labelled_nodes(where, label_array, task, labelled)
         codes, said = _split(where, split, known, checked_seed(f"{where}: split_seed", split_seed))
         table = features() if callable(features) else features
         if isinstance(table, str):
             table = made_features(where, table, adjacency.degree)
-        if part_of is not None:
-            check_kind(f"{where}: part_of", part_of, WHOLE, "part numbers")
+        _check_parts(where, part_of)
         return cls(
             adjacency=adjacency,
             features=as_features(where, table),
             labels=label_array,
             split=codes,
-            num_classes=count_classes(where, label_array, task)
-            if num_classes is None
-            else stated_classes(where, num_classes, num_nodes),
+            num_classes=_classes(where, num_classes, label_array, task),
             task=task,
             directed=directed,
             name=printable(name),
             source=source,
-            notes=(*notes, *said),
+            notes=(*notes, *weighed, *said),
             part_of=part_of,
         )
 
     @classmethod
     def from_dgl(cls, graph: Any, *, name: str = "dgl", features: str = "", **more: Any) -> Graph:
-        """Graph of a homogeneous DGLGraph; `features` is a recipe, the rest as for `from_arrays`."""
+        """Graph of a homogeneous DGLGraph; `features` is a recipe, the rest as for `from_arrays`.
+
+        Edge weights are looked for as partition/interchange.py says; `edge_weights="ignore"` leaves them out.
+        """
         return cls.assembled(interchange.from_dgl(graph, name), name=name, features=features, **more)
 
     @classmethod
     def from_pyg(cls, data: Any, *, name: str = "pyg", features: str = "", **more: Any) -> Graph:
-        """Graph of a homogeneous PyG Data; `features` is a recipe, the rest as for `from_arrays`."""
+        """Graph of a homogeneous PyG Data; `features`, `edge_weights` and the rest as for `from_dgl`."""
         return cls.assembled(interchange.from_pyg(data, name), name=name, features=features, **more)
 
     @classmethod
     def assembled(
-        cls, found: interchange.GraphArrays, *, name: str, features: str, num_classes: int = 0, **more: Any
+        cls,
+        found: interchange.GraphArrays,
+        *,
+        name: str,
+        features: str,
+        num_classes: int = 0,
+        edge_weights: str = "use",
+        **more: Any,
     ) -> Graph:
         """Graph of what another library holds; `features` is a recipe, or empty for those of the library."""
         table = features or found.features
@@ -218,6 +236,7 @@ class Graph:
             raise UserError(f"{name}: no node features under {keys}; use {WAYS_OUT}")
         return cls.from_arrays(
             found.edge_index,
+            edge_weight=found.edge_weight if uses_weights(name, edge_weights) else None,
             features=table,
             labels=found.labels,
             split=found.masks,
@@ -227,20 +246,33 @@ class Graph:
         )
 
     def to_dgl(self) -> Any:
-        """A DGLGraph with `feat`, `label`, `train_mask`, `val_mask`, `test_mask`."""
+        """A DGLGraph with `feat`, `label`, `train_mask`, `val_mask`, `test_mask`; `w` of weighted edges."""
         return interchange.to_dgl(self._arrays())
 
     def to_pyg(self) -> Any:
-        """A PyG Data with `x`, `y`, `edge_index` and the three masks."""
+        """A PyG Data with `x`, `y`, `edge_index`, the three masks, and `edge_weight` of weighted edges."""
         return interchange.to_pyg(self._arrays())
 
     def _arrays(self) -> interchange.GraphArrays:
         return interchange.GraphArrays(
             edge_index=np.stack([self.indices, row_numbers(self.indptr)]).astype(np.int64),
+            edge_weight=None if self.weights is None else self.weights.copy(),
             features=dense_features(self.features),
             labels=np.array(self.labels),
             masks=tuple(self.split == code for code in SPLIT_NAMES),
         )
+
+
+def _check_parts(name: str, part_of: npt.NDArray[Any] | None) -> None:
+    if part_of is not None:
+        check_kind(f"{name}: part_of", part_of, WHOLE, "part numbers")
+
+
+def _classes(name: str, stated: npt.ArrayLike | None, labels: npt.NDArray[Any], task: Task) -> int:
+    """How many classes there are, where nobody says so."""
+    if stated is None:
+        return count_classes(name, labels, task)
+    return stated_classes(name, stated, labels.shape[0])
 
 
 def _split(

@@ -29,7 +29,7 @@ AGAIN = "make the parts again with `bnsgcn partition`"
 MOST_COLUMNS = 1 << 24
 DENSE, CSR = "dense", "csr"
 """How features are stored."""
-DEFAULTS = {"feature_storage": DENSE}
+DEFAULTS = {"feature_storage": DENSE, "weighted": False}
 """Of what only some parts have: left out where it is the default, so that all others stay as they are."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -64,6 +64,8 @@ class Manifest:
     """SHA-256 of every array file, by its name relative to the folder."""
     feature_storage: str = DENSE
     """dense (features.npy) or csr (feature_splits, feature_columns, feature_values)."""
+    weighted: bool = False
+    """Whether arcs have weights (inner_weights, halo_weights)."""
 
     @property
     def part_offset(self) -> Int64Array:

@@ -82,6 +82,10 @@ class Part:
     """[H]"""
     node_ids: Int64Array
     """[I] original node ids."""
+    inner_weights: npt.NDArray[np.float32] | None = None
+    """One for each of `inner_indices`; None where the graph has no edge weights."""
+    halo_weights: npt.NDArray[np.float32] | None = None
+    """One for each of `halo_indices`."""
 
     @property
     def num_inner(self) -> int:
@@ -94,8 +98,11 @@ class Part:
         return int(self.halo_ids.size)
 
 
-ARRAYS = tuple(field.name for field in dataclasses.fields(Part) if field.name not in ("index", "manifest"))
-"""The files of a part with dense features."""
+WEIGHTS = ("inner_weights", "halo_weights")
+"""Files of a weighted graph alone."""
+_OTHERS = ("index", "manifest", *WEIGHTS)
+ARRAYS = tuple(field.name for field in dataclasses.fields(Part) if field.name not in _OTHERS)
+"""The files of an unweighted part with dense features."""
 
 Layout = dict[str, tuple[np.dtype[Any], tuple[int | None, ...]]]
 
@@ -120,6 +127,7 @@ def array_layout(manifest: Manifest, part: int) -> Layout:
         "split": (np.uint8, (rows,)),
         "halo_split": (np.uint8, (None,)),
         "node_ids": (np.int64, (rows,)),
+        **(dict.fromkeys(WEIGHTS, (np.float32, (None,))) if manifest.weighted else {}),
     }
     return {name: (np.dtype(kind), shape) for name, (kind, shape) in found.items()}
 

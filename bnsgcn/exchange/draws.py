@@ -20,10 +20,10 @@ from torch import Tensor
 from bnsgcn.config import ModelName
 from bnsgcn.dist import World
 from bnsgcn.exchange import sampling
-from bnsgcn.exchange.importance import Degrees, importance_weights
+from bnsgcn.exchange.importance import importance_weights
 from bnsgcn.exchange.sampling import FloatArray
 from bnsgcn.kernels import Block
-from bnsgcn.local.blocks import LayerBlocks
+from bnsgcn.local.blocks import Degrees, LayerBlocks
 from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, as_index, kept_splits
 
 
@@ -75,7 +75,7 @@ class DrawSource(Protocol):
 
 
 def draw_source(
-    world: World, layers: Mapping[int, LayerBlocks], degrees: Degrees, how: Sampling | None
+    world: World, layers: Mapping[int, LayerBlocks], degrees: tuple[Degrees, Degrees], how: Sampling | None
 ) -> DrawSource:
     """Who gives `layers`, those that exchange by their number, their draws: every row where `how` is None.
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from bnsgcn.config import ModelName
 
 IntArray = npt.NDArray[np.int64]
+Degrees = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float64]
 
 _MASK = (1 << 64) - 1
@@ -67,21 +68,29 @@ def draw_uniform(
 
 
 def slot_importance(
-    model: ModelName, arc_slot: npt.NDArray[np.integer], in_degree: IntArray, out_degree: IntArray
+    model: ModelName,
+    arc_slot: npt.NDArray[np.integer],
+    in_degree: Degrees,
+    out_degree: Degrees,
+    arc_weight: npt.NDArray[np.float32] | None = None,
 ) -> FloatArray:
     """What every halo slot weighs in its reader's sums, [H].
 
-    With a_ij the weight of slot j in row i (1 / d_i for a mean, 1 / sqrt(d_i d_j) for GCN), slot j weighs
+    With a_ij the weight of slot j in row i (w / d_i for a mean, w / sqrt(d_i d_j) for GCN), slot j weighs
     sqrt(sum_i a_ij^2): the draw's error in the sums is then the smallest for rows of equal size.
 
     Args:
         arc_slot: [E], the slot that an arc comes from, arcs into a later row after those into an earlier one.
         in_degree: [E], of the row that the arc goes to.
         out_degree: [H], of the slots; looked at for gcn alone.
+        arc_weight: [E], w of an arc; None = 1.
     """
-    power = -1.0 if model == "gcn" else -2.0
-    squares = np.bincount(arc_slot, in_degree.clip(1).astype(np.float64) ** power, out_degree.size)
-    return np.sqrt(squares / out_degree.clip(1) if model == "gcn" else squares)
+    rows, slots = (np.where(degree > 0, degree, 1).astype(np.float64) for degree in (in_degree, out_degree))
+    shares = rows ** (-1.0 if model == "gcn" else -2.0)
+    if arc_weight is not None:
+        shares *= arc_weight.astype(np.float64) ** 2
+    squares = np.bincount(arc_slot, shares, out_degree.size)
+    return np.sqrt(squares / slots if model == "gcn" else squares)
 
 
 def inclusion_probabilities(weight: FloatArray, rate: float) -> FloatArray:

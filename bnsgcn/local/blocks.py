@@ -23,6 +23,9 @@ from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, plan_halo, to_o
 from partition.labels import TRAIN
 from partition.store import Part
 
+Degrees = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+"""Counts of arcs, or sums of their weights."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerBlocks:
@@ -45,7 +48,8 @@ class View:
     """Which part of the graph counts: all of it, or (inductive) what lies between training nodes.
 
     rows: bool [I], inner rows that exist in the view.   slots: bool [H of the part].
-    inner: adjacency among inner rows, self loops included where wanted.   halo: the part's halo adjacency.
+    inner: adjacency among inner rows, self loops (of weight 1) included where wanted.   halo: the part's halo
+    adjacency.   Both have the part's edge weights where the view is weighted.
     """
 
     part: Part
@@ -56,10 +60,10 @@ class View:
     self_loops: bool
 
 
-def whole_view(part: Part, *, self_loops: bool) -> View:
-    """All nodes and edges of the part."""
+def whole_view(part: Part, *, self_loops: bool, weighted: bool = True) -> View:
+    """All nodes and edges of the part; with its edge weights, where `weighted` and there are any."""
     everything = np.ones(part.split.size, bool), np.ones(part.halo_ids.size, bool)
-    return View(part, *everything, *_adjacency(part, self_loops), self_loops)
+    return View(part, *everything, *_adjacency(part, self_loops, weighted), self_loops)
 
 
 def training_view(whole: View) -> View:
@@ -68,15 +72,19 @@ def training_view(whole: View) -> View:
     return dataclasses.replace(whole, rows=part.split == TRAIN, slots=part.halo_split == TRAIN)
 
 
-def _adjacency(part: Part, self_loops: bool) -> tuple[Csr, Csr]:
+def _adjacency(part: Part, self_loops: bool, weighted: bool) -> tuple[Csr, Csr]:
     rows = part.split.size
     indptr, indices = np.asarray(part.inner_indptr), np.asarray(part.inner_indices)
+    weights, halo_weights = (
+        np.asarray(values) if weighted and values is not None else None
+        for values in (part.inner_weights, part.halo_weights)
+    )
     if self_loops:
         indices = np.insert(indices, indptr[:-1], np.arange(rows, dtype=indices.dtype))
+        weights = None if weights is None else np.insert(weights, indptr[:-1], np.float32(1))
         indptr = indptr + np.arange(rows + 1)
-    inner = Csr.from_numpy(indptr, indices, rows)
-    halo = Csr.from_numpy(np.asarray(part.halo_indptr), np.asarray(part.halo_indices), part.halo_ids.size)
-    return inner, halo
+    halo = np.asarray(part.halo_indptr), np.asarray(part.halo_indices), part.halo_ids.size
+    return Csr.from_numpy(indptr, indices, rows, weights), Csr.from_numpy(*halo, halo_weights)
 
 
 class BlockBuilder:
@@ -177,29 +185,26 @@ def _places(chosen: IntArray, total: int) -> IntArray:
     return place
 
 
-def degrees(world: World, view: View) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def degrees(world: World, view: View) -> tuple[Degrees, Degrees]:
     """(in-degree, out-degree) [I] of inner rows in the view over the *whole* graph, self loops included.
 
-    Rows outside the view have degree 0. Collective.
+    They are sums of weights where the view is weighted. Rows outside the view have degree 0. Collective.
     """
     part, loops = view.part, int(view.self_loops)
-    if view.rows.all() and view.slots.all():
+    if view.inner.weights is None and view.rows.all() and view.slots.all():
         return part.in_degree.astype(np.int64) + loops, part.out_degree.astype(np.int64) + loops
-    inner_rows, inner_cols = _arcs(view.inner)
-    halo_rows, halo_cols = _arcs(view.halo)
-    kept = view.rows[inner_rows] & view.rows[inner_cols]
-    kept_halo = view.rows[halo_rows] & view.slots[halo_cols]
-    size = view.rows.size
-    in_degree = np.bincount(inner_rows[kept], minlength=size) + np.bincount(
-        halo_rows[kept_halo], minlength=size
-    )
-    out_degree = np.bincount(inner_cols[kept], minlength=size).astype(np.int64)
-    read = to_owners(
-        world, part, np.bincount(halo_cols[kept_halo], minlength=view.slots.size).astype(np.int64)
-    )
-    np.add.at(out_degree, part.boundary_rows, read)
-    return in_degree, out_degree
+    into_inner, out_degree = _sums(view.inner, view.rows, view.rows)
+    into_halo, read_here = _sums(view.halo, view.rows, view.slots)
+    np.add.at(out_degree, part.boundary_rows, to_owners(world, part, read_here))
+    return into_inner + into_halo, out_degree
 
 
-def _arcs(csr: Csr) -> tuple[IntArray, IntArray]:
-    return csr.row_ids().numpy(), csr.indices.numpy()
+def _sums(csr: Csr, rows: BoolArray, columns: BoolArray) -> tuple[Degrees, Degrees]:
+    """Arcs between `rows` [R] and `columns` [C], or their weights, by row and by column."""
+    targets, sources = csr.row_ids().numpy(), csr.indices.numpy()
+    kept = rows[targets] & columns[sources]
+    weights = None if csr.weights is None else csr.weights.numpy()[kept]
+    return (
+        np.bincount(targets[kept], weights, rows.size),
+        np.bincount(sources[kept], weights, columns.size),
+    )

@@ -1,8 +1,9 @@
 """Graph convolutions over a hop: GCN, GraphSAGE (mean) and GAT.
 
 Each takes (hop, h) with h [C, in] of the hop's source rows and gives [D, out] of its destination rows. The
-sum runs over unweighted blocks; degrees of the whole graph scale rows. The weight is applied before
-aggregating and exchanging where that is the narrower side or h is sparse, after it otherwise.
+sum weighs arcs where the graph has edge weights; degrees of the whole graph, sums of weights then, scale
+rows. The layer's weight is applied before aggregating and exchanging where that is the narrower side or h is
+sparse, after it otherwise.
 
     C source rows   D destination rows   R halo rows   K heads
 """
@@ -28,6 +29,8 @@ class Conv(torch.nn.Module):
         layer: number of the dropout's mask.
     """
 
+    weighs_edges = True
+    """Whether the convolution has a use for edge weights."""
     precomputable = False
     """Whether `aggregate` is free of parameters, so that layer 0's can be computed once."""
 
@@ -48,7 +51,8 @@ class Conv(torch.nn.Module):
 class GCNConv(Conv):
     """out = D^-1/2 A D^-1/2 h W^T + b (Kipf and Welling, ICLR 2017, eq. 2; as DGL's GraphConv, norm="both").
 
-    In a directed graph the source side is scaled by out-degrees, the destination side by in-degrees.
+    A holds edge weights where there are any, and D the sums of them (as PyG's GCNConv). In a directed graph
+    the source side is scaled by out-degrees, the destination side by in-degrees.
     """
 
     precomputable = True
@@ -90,7 +94,8 @@ class GCNConv(Conv):
 class SAGEConv(Conv):
     """out = h W_self^T + mean over neighbours (h) W_neigh^T + b (Hamilton et al., NeurIPS 2017).
 
-    As DGL's SAGEConv with "mean"; a row without neighbours has mean 0.
+    As DGL's SAGEConv with "mean"; a row without neighbours has mean 0. With edge weights w the mean is
+    sum w h / sum w.
     """
 
     precomputable = True
@@ -147,8 +152,10 @@ class GATConv(Conv):
 
     out_features is the width of one head; the result is [D, K * out_features], or the heads' mean [D,
     out_features] with concat=False. Inner and halo block are summed apart and combined by their largest
-    score, as in online softmax, so the inner block does not wait for the halo.
+    score, as in online softmax, so the inner block does not wait for the halo. Edge weights change nothing.
     """
+
+    weighs_edges = False
 
     def __init__(
         self,
@@ -226,8 +233,13 @@ def _combine(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
 
 
 def _inverse(degree: Tensor) -> Tensor:
-    return degree.clamp(min=1).reciprocal()
+    return _positive(degree).reciprocal()
 
 
 def _inverse_root(degree: Tensor) -> Tensor:
-    return degree.clamp(min=1).rsqrt()
+    return _positive(degree).rsqrt()
+
+
+def _positive(degree: Tensor) -> Tensor:
+    """1 for a degree of 0, whose row sums to 0 anyway."""
+    return torch.where(degree > 0, degree, 1.0)

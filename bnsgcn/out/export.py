@@ -21,6 +21,14 @@ FormName = Literal["safetensors", "pt2", "pyg", "dgl"]
 SUFFIXES: dict[FormName, str] = {"safetensors": ".safetensors", "pt2": ".pt2", "pyg": ".pt", "dgl": ".pt"}
 
 
+_WEIGHTED = {
+    *((model, "safetensors") for model in ("gcn", "sage")),
+    *(("gat", form) for form in ("safetensors", "pt2", "pyg", "dgl")),
+    ("gcn", "pyg"),
+}
+"""What computes the same on a weighted graph; PyG's GCNConv is given the `edge_weight`."""
+
+
 def form_and_file(run_dir: Path, to: str, out: Path | None) -> tuple[FormName, Path]:
     """What `--to` (a form, or a file whose ending says which) and `--out` ask for.
 
@@ -66,6 +74,11 @@ def export_run(run_dir: str | Path, to: str, out: Path | None = None) -> tuple[P
 
 
 def _write(best: BestModel, form: FormName, path: Path) -> list[str]:
+    if best.manifest.weighted and (best.config.model, form) not in _WEIGHTED:
+        raise UserError(
+            f"--to {form}: it has no {best.config.model} that takes this graph's edge weights; use --to "
+            "safetensors, or parts made with edge_weights=ignore"
+        )
     if form == "safetensors":
         tensors = {name: value.contiguous() for name, value in best.model.state_dict().items()}
         content = optional("safetensors.torch").save(tensors, _described(best))

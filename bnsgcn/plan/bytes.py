@@ -275,7 +275,10 @@ class RunBytes:
             )
             kept = base.destination[target]
             arcs = part.halo_indices[kept], in_degree[target[kept]]
-            weight = sampling.slot_importance(config.model, *arcs, out_degree[part.halo_ids])
+            weighs = self._weights(part.halo_weights)
+            weight = sampling.slot_importance(
+                config.model, *arcs, out_degree[part.halo_ids], None if weighs is None else weighs[kept]
+            )
             slots = base.slots[part.index]
             ends = np.searchsorted(slots, part.halo_splits)
             for owner, (start, end) in enumerate(itertools.pairwise(ends)):
@@ -284,15 +287,21 @@ class RunBytes:
                 )
         return found
 
-    def _degrees(self) -> tuple[IntArray, IntArray]:
-        """(in-degree, out-degree) [N] in the training view, self loops included."""
+    def _degrees(self) -> tuple[FloatArray, FloatArray]:
+        """(in-degree, out-degree) [N] in the training view, weighted where sums are, self loops included."""
         view = self.view
-        in_degree, out_degree = (view * int(self._config.self_loops) for _ in range(2))
-        for rows, columns in self._arcs():
-            kept = view[rows] & view[columns]
-            in_degree += np.bincount(rows[kept], minlength=view.size)
-            out_degree += np.bincount(columns[kept], minlength=view.size)
+        in_degree, out_degree = (view * np.float64(self._config.self_loops) for _ in range(2))
+        of_blocks = (weights for part in self._parts for weights in (part.inner_weights, part.halo_weights))
+        for (rows, columns), weights in zip(self._arcs(), of_blocks, strict=True):
+            kept, weighs = view[rows] & view[columns], self._weights(weights)
+            weighs = None if weighs is None else weighs[kept]
+            in_degree += np.bincount(rows[kept], weighs, view.size)
+            out_degree += np.bincount(columns[kept], weighs, view.size)
         return in_degree, out_degree
+
+    def _weights(self, of_arcs: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32] | None:
+        """The weights that the model's sums use; attention has no use for them."""
+        return None if self._config.model == "gat" else of_arcs
 
     def _arcs(self) -> Iterator[tuple[IntArray, IntArray]]:
         """(target, source) of all arcs by global id, a part's block at a time."""

@@ -216,7 +216,10 @@ class HopSets:
         whole_rows = any(getattr(module, "needs_all_rows", False) for module in model.modules())
         self._prune = config.prune and not whole_rows
         self._precompute = self.convs[0] if config.precompute else None
-        self._whole = whole_view(part, self_loops=config.self_loops)
+        self.weighted = part.manifest.weighted and any(conv.weighs_edges for conv in self.convs)
+        if part.manifest.weighted and not self.weighted:
+            stage.notes.append("attention has no use for the graph's edge weights: they are left out")
+        self._whole = whole_view(part, self_loops=config.self_loops, weighted=self.weighted)
         self._sparse = getattr(model, "takes_sparse", False)
         if isinstance(part.features, CsrFeatures) and not self._sparse:
             stage.notes.append(

@@ -15,6 +15,7 @@ Options of every kind but synthetic: `directed=true` keeps arcs as they are (def
 `features=degree` and `features=random:64` make node features where there are none (or instead of
 those there are), `split_seed=0` seeds the 60/20/20 split of a source without one,
 `scratch=FOLDER` keeps the adjacency in a file there, memory-mapped, instead of in memory.
+`edge_weights=ignore` (npz, dgl, pyg) leaves out the edge weights that a source has.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from partition.arrays import as_numpy
 from partition.errors import UserError, nearest, one_line, printable
 from partition.graph import Graph
-from partition.interchange import looked_up
+from partition.interchange import WEIGHT_KEYS, looked_up
 from partition.labels import listed_nodes
 from partition.optional import optional
 from partition.room import check_room
@@ -50,7 +50,7 @@ DATA_SETS = {
 
 def load(spec: SourceSpec) -> Graph:
     """Graph of a DGL data set or partition folder."""
-    spec.only("root", "directed", "features", "split_seed", "standardise")
+    spec.only("root", "directed", "features", "split_seed", "standardise", "edge_weights")
     if spec.target.endswith(".json"):
         return _partition(spec, spec.file())
     name, kind = _class(spec)
@@ -71,6 +71,7 @@ def load(spec: SourceSpec) -> Graph:
         source=spec.text,
         features=spec.options.get("features", ""),
         directed=spec.flag("directed"),
+        edge_weights=spec.options.get("edge_weights", "use"),
         num_classes=int(getattr(made, "num_classes", 0) or 0),
         split_seed=spec.seed("split_seed"),
     )
@@ -97,8 +98,8 @@ class DglParts:
 
     name: str
     num_nodes: int
-    parts: tuple[tuple[Path, Path], ...]
-    """Files of each part: its graph and its node data."""
+    parts: tuple[tuple[Path, Path, Path | None], ...]
+    """Files of each part: its graph, its node data and, where there is any, its edge data."""
 
 
 def _partition(spec: SourceSpec, config: Path) -> Graph:
@@ -107,17 +108,24 @@ def _partition(spec: SourceSpec, config: Path) -> Graph:
     check_room(str(config), 4 * described.num_nodes, "num_nodes cannot be right")
     part_of = np.full(described.num_nodes, -1, np.int32)
     tables: dict[str, npt.NDArray[Any]] = {}
-    arcs = [_read_part(files, part, part_of, tables) for part, files in enumerate(described.parts)]
+    read = [_read_part(files, part, part_of, tables) for part, files in enumerate(described.parts)]
+    arcs, weights = [arcs for arcs, _ in read], [found for _, found in read if found is not None]
     if (part_of < 0).any():
         lost = int(np.flatnonzero(part_of < 0)[0])
         raise UserError(f"{config}: node {lost} of {part_of.size} is in no part; the folder is not whole")
     return Graph.assembled(
-        looked_up(str(config), tables.get, np.concatenate(arcs, axis=1)),
+        looked_up(
+            str(config),
+            tables.get,
+            np.concatenate(arcs, axis=1),
+            np.concatenate(weights) if len(weights) == len(arcs) else None,
+        ),
         name=described.name,
         where=str(config),
         source=spec.text,
         features=spec.options.get("features", ""),
         directed=spec.flag("directed"),
+        edge_weights=spec.options.get("edge_weights", "use"),
         split_seed=spec.seed("split_seed"),
         part_of=part_of,
     )
@@ -135,7 +143,14 @@ def _description(config: Path) -> DglParts:
         described = DglParts(
             printable(str(said.get("graph_name", config.stem)))[:LONGEST_NAME],
             int(said["num_nodes"]),
-            tuple((config.parent / pair["part_graph"], config.parent / pair["node_feats"]) for pair in files),
+            tuple(
+                (
+                    config.parent / one["part_graph"],
+                    config.parent / one["node_feats"],
+                    config.parent / one["edge_feats"] if "edge_feats" in one else None,
+                )
+                for one in files
+            ),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as error:
         raise UserError(f"{config}: not a description of DGL parts ({one_line(error)})") from error
@@ -147,21 +162,20 @@ def _description(config: Path) -> DglParts:
 
 
 def _read_part(
-    files: tuple[Path, Path],
+    files: tuple[Path, Path, Path | None],
     part: int,
     part_of: npt.NDArray[np.int32],
     tables: dict[str, npt.NDArray[Any]],
-) -> npt.NDArray[Any]:
-    """Arcs [2, E] of one DGL part, in global ids; fills in its nodes' part and node data."""
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Arcs [2, E] of one DGL part, in global ids, and their weights; fills in its nodes' part and data."""
     reading = optional("dgl.data.utils")
-    graph_file, table_file = files
+    graph_file, table_file, edge_file = files
     with _dgl_reads(graph_file):
         local = reading.load_graphs(str(graph_file))[0][0]
         found = {key: as_numpy(key, local.ndata[key]) for key in ("_ID", "inner_node")}
         ends = np.stack([as_numpy("edges", end) for end in local.edges()])
         own = as_numpy("inner_edge", local.edata["inner_edge"]).astype(bool)
-    with _dgl_reads(table_file):
-        read = {key: as_numpy(key, table) for key, table in reading.load_tensors(str(table_file)).items()}
+    read = _tables(table_file)
     ids = listed_nodes(str(graph_file), "_ID", found["_ID"], part_of.size)
     inner = ids[found["inner_node"].astype(bool)]
     part_of[inner] = part
@@ -174,7 +188,16 @@ def _read_part(
             )
         whole[inner] = table
     arcs: npt.NDArray[Any] = ids[ends[:, own]]
-    return arcs
+    of_edges = {} if edge_file is None else _tables(edge_file)
+    weights = (table for key, table in of_edges.items() if key.rpartition("/")[2] in WEIGHT_KEYS)
+    return arcs, next(weights, None)
+
+
+def _tables(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a file of node or edge data."""
+    with _dgl_reads(file):
+        read = optional("dgl.data.utils").load_tensors(str(file))
+        return {key: as_numpy(key, table) for key, table in read.items()}
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 Keys: `edge_index` [2, E]; `feat` [N, F] or the CSR pieces `feat_data feat_indices feat_indptr feat_shape`;
 `label` [N] (-1 = unlabelled) or multi-hot [N, C]; `train_idx val_idx test_idx`, node ids or masks [N], none
-or all but perhaps `val_idx`; optionally `num_classes` and `meta`, a JSON string whose `name` is used.
+or all but perhaps `val_idx`; optionally `edge_weight` [E], `num_classes` and `meta`, a JSON string whose
+`name` is used.
 
-Options: `directed=true`, `features=degree|random:F`, `split_seed=N`, and `label=KEY` for another label
-array of the archive; where `KEY` is `label_X` and the archive has `X_idx`, only those nodes are labelled.
+Options: `directed=true`, `features=degree|random:F`, `split_seed=N`, `edge_weights=ignore`, and `label=KEY`
+for another label array of the archive; where `KEY` is `label_X` and the archive has `X_idx`, only those nodes
+are labelled.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from partition.graph import Graph
 from partition.labels import listed_nodes
 from partition.sources import SourceSpec
 from partition.sources.archive import open_archive
+from partition.weights import uses_weights
 
 SPLIT_KEYS = ("train_idx", "val_idx", "test_idx")
 LONGEST_NAME = 100
@@ -32,7 +35,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 def load(spec: SourceSpec) -> Graph:
     """Graph of an archive."""
-    spec.only("directed", "features", "label", "split_seed", "scratch")
+    spec.only("directed", "features", "label", "split_seed", "scratch", "edge_weights")
     if not spec.target:
         raise UserError(f"{spec.text}: no file named; write npz:FILE.npz")
     path = spec.file()
@@ -47,8 +50,10 @@ def load(spec: SourceSpec) -> Graph:
 def _graph(spec: SourceSpec, name: str, arrays: Arrays) -> Graph:
     labels = _needed(name, arrays, spec.options.get("label", "label"))
     num_nodes = labels.shape[0] if labels.ndim else 0
+    weighted = uses_weights(spec.text, spec.options.get("edge_weights", "use")) and "edge_weight" in arrays
     return Graph.from_arrays(
         lambda: _needed(name, arrays, "edge_index"),
+        edge_weight=(lambda: arrays["edge_weight"]) if weighted else None,
         features=lambda: _features(spec, name, arrays),
         labels=labels,
         labelled=_labelled(spec, name, arrays, num_nodes),

@@ -22,7 +22,7 @@ from partition.sources import SourceSpec
 
 def load(spec: SourceSpec) -> Graph:
     """Graph of a PyG data set."""
-    spec.only("root", "directed", "features", "split_seed", "standardise")
+    spec.only("root", "directed", "features", "split_seed", "standardise", "edge_weights")
     class_name, _, name = spec.target.partition("/")
     kind = _class(spec, class_name)
     takes_name = "name" in inspect.signature(kind).parameters
@@ -45,6 +45,7 @@ def load(spec: SourceSpec) -> Graph:
         source=spec.text,
         features=spec.options.get("features", ""),
         directed=spec.flag("directed"),
+        edge_weights=spec.options.get("edge_weights", "use"),
         num_classes=int(getattr(made, "num_classes", 0) or 0),
         split_seed=spec.seed("split_seed"),
     )

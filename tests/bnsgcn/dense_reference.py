@@ -67,7 +67,7 @@ class DenseRun:
 
     def _forward(self, view: Tensor, *, training: bool) -> Tensor:
         config, ids = self._config, view.nonzero().flatten()
-        adjacency = dense_adjacency(self._graph)[view][:, view]
+        adjacency = dense_adjacency(self._graph, weighted=config.model != "gat")[view][:, view]
         if config.self_loops:
             adjacency += torch.eye(ids.numel(), dtype=torch.float64)
         h = torch.from_numpy(np.asarray(self._graph.features)).double()[view]
@@ -107,10 +107,10 @@ class DenseRun:
         return functional.batch_norm(h, *running, weight, bias, training=training, momentum=0.1)
 
     def _aggregated(self, adjacency: Tensor, h: Tensor) -> Tensor:
-        rows = adjacency.sum(1, keepdim=True).clamp(min=1)
+        rows = positive(adjacency.sum(1, keepdim=True))
         if self._config.model == "sage":
             return (adjacency / rows) @ h
-        columns = adjacency.sum(0, keepdim=True).clamp(min=1)
+        columns = positive(adjacency.sum(0, keepdim=True))
         return (adjacency / (rows.sqrt() * columns.sqrt())) @ h
 
     def _conv(self, adjacency: Tensor, h: Tensor, layer: int) -> Tensor:
@@ -139,7 +139,7 @@ class DenseRun:
         target = (z * self.weights[f"{place}.score_dst"]).sum(-1)
         source = (z * self.weights[f"{place}.score_src"]).sum(-1)
         scores = functional.leaky_relu(target[:, None] + source[None], 0.2)  # [N targets, N sources, K]
-        arcs = adjacency[..., None]
+        arcs = (adjacency > 0).double()[..., None]
         largest = scores.detach().masked_fill(arcs == 0, -torch.inf).amax(1, keepdim=True)
         weight = arcs * torch.exp(arcs * (scores - torch.nan_to_num(largest, neginf=0.0)))
         weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-300)  # a row without neighbours is 0
@@ -161,8 +161,15 @@ def balanced(labels: Tensor, classes: int) -> Tensor:
     return weights
 
 
-def dense_adjacency(graph: Graph) -> Tensor:
-    """A [N, N] with A[i, j] = 1 for the arc j -> i."""
+def positive(degree: Tensor) -> Tensor:
+    """1 for 0."""
+    return torch.where(degree > 0, degree, torch.ones_like(degree))
+
+
+def dense_adjacency(graph: Graph, *, weighted: bool = True) -> Tensor:
+    """A [N, N] with A[i, j] = 1, or the edge weight, for the arc j -> i."""
     adjacency = np.zeros((graph.num_nodes, graph.num_nodes))
-    adjacency[np.repeat(np.arange(graph.num_nodes), np.diff(graph.indptr)), graph.indices] = 1
+    adjacency[np.repeat(np.arange(graph.num_nodes), np.diff(graph.indptr)), graph.indices] = (
+        graph.weights if weighted and graph.weights is not None else 1
+    )
     return torch.from_numpy(adjacency)

@@ -6,6 +6,8 @@ Every graph has isolated nodes and nodes in no split. KIND is one of
     directed   one label a node, directed            apart      parts that share no boundary with some others
     idle       few arcs, and the last part has no training and no validation nodes
     sparse     as single, with sparse features               filled     the same features, dense
+    weighted   one label a node, undirected, edge weights of which some are 0
+    oneway     the same, directed
 
 `apart` and `idle` depend on the partition, so they are made for one number of parts and the random method.
 """
@@ -50,7 +52,8 @@ def small_graph(kind: str, parts: int = 1) -> Graph:
         labels=rng.integers(0, 2, (NODES, CLASSES)) if multi else rng.integers(0, CLASSES, NODES),
         split=split,
         num_classes=CLASSES,
-        directed=kind == "directed",
+        edge_weight=_weights(arcs.shape[1]) if kind in ("weighted", "oneway") else None,
+        directed=kind in ("directed", "oneway"),
         name=kind,
         source=kind,
     )
@@ -64,6 +67,12 @@ def features_of(kind: str, rng: np.random.Generator) -> Any:
     features[rng.random(features.shape) > 0.03] = 0
     features[:3] = 0
     return sp.csr_matrix(features) if kind == "sparse" else features
+
+
+def _weights(arcs: int) -> np.ndarray:
+    """From far below 1 to far above it; 0 for some, and for all arcs of some nodes by chance."""
+    rng = np.random.default_rng(6)
+    return np.where(rng.random(arcs) < 0.2, 0.0, rng.lognormal(0, 1.5, arcs))
 
 
 def folder_maker(root: Path) -> PartsFolder:

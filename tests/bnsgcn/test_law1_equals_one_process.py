@@ -46,6 +46,13 @@ CASES = [
     case("directed", model="sage", inductive=True, hidden=12),
     case("apart", model="sage", precompute=True, self_loops=False),
     case("idle", model="sage", linear_layers=2, norm="batch"),
+    case("weighted", model="gcn"),
+    case("weighted", "metis", model="gcn", inductive=True, precompute=True, hidden=12, dropout=0.0),
+    case("oneway", model="gcn", self_loops=False),
+    case("weighted", model="sage", self_loops=False, dropout=0.0),
+    case("weighted", "metis", model="sage", precompute=True, inductive=True),
+    case("oneway", model="sage", hidden=12, prune=False),
+    case("weighted", model="gat", layers=2),
     case("single", model="gat"),
     case("single", "metis", model="gat", inductive=True, norm="none", heads=1),
     case("multi", model="gat", hidden=12, heads=3, linear_layers=1),
@@ -90,6 +97,12 @@ def local_degrees(part: Part) -> Part:
     return dataclasses.replace(part, in_degree=degree, out_degree=degree)
 
 
+def no_weights(part: Part) -> Part:
+    """Breach: arcs of the halo that all weigh 1."""
+    assert part.halo_weights is not None
+    return dataclasses.replace(part, halo_weights=np.ones_like(part.halo_weights))
+
+
 def local_ids(part: Part) -> Part:
     """Breach: masks keyed by the place in the part instead of by the original node."""
     return dataclasses.replace(part, node_ids=np.arange(part.num_inner))
@@ -99,7 +112,8 @@ def record_breached(world: World, folder: Path, config: TrainConfig, breach: str
     if breach == "dropped gradients":
         with mock.patch.object(Lane, "add_rows"):
             return record(world, folder, config)
-    spoil = {"local degrees": local_degrees, "local ids": local_ids}[breach]
+    breaches = {"local degrees": local_degrees, "local ids": local_ids, "no weights": no_weights}
+    spoil = breaches[breach]
     return record(world, folder, config, breach=spoil)
 
 
@@ -111,6 +125,17 @@ def test_the_comparison_notices(breach: str, model: str, parts_folder: PartsFold
     folder = parts_folder("single", 2)
     run = one_run(run_ranks(record_breached, 2, tmp_path, folder, config, breach))
     assert largest_difference(run, dense_run(small_graph("single"), folder, config)) > 1e-4
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("model", ["gcn", "sage"])
+def test_the_comparison_notices_weights_that_are_left_out(
+    model: str, parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(BASE, model=model)
+    folder = parts_folder("weighted", 2)
+    run = one_run(run_ranks(record_breached, 2, tmp_path, folder, config, "no weights"))
+    assert largest_difference(run, dense_run(small_graph("weighted"), folder, config)) > 1e-3
 
 
 def record_with_own_seed(world: World, folder: Path, config: TrainConfig) -> Recorded:

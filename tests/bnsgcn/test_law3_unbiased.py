@@ -45,13 +45,23 @@ LIST = 5
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two parts of 8 nodes, of which 5 each have neighbours on the other side, some more than others."""
-    folder = tmp_path_factory.mktemp("tiny") / "parts"
+    return tiny_parts(tmp_path_factory.mktemp("tiny") / "parts", weighted=False)
+
+
+@pytest.fixture(scope="module")
+def tiny_weighted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with edge weights, one of them 0."""
+    return tiny_parts(tmp_path_factory.mktemp("weighted") / "parts", weighted=True)
+
+
+def tiny_parts(folder: Path, *, weighted: bool) -> Path:
     rng = np.random.default_rng(0)
     part_of = np.repeat([0, 1], 8).astype(np.int32)
     inside = [(a, a + 1) for a in range(7)] + [(a, a + 1) for a in range(8, 15)]
     across = [(a, 8 + a) for a in range(LIST)] + [(0, 9), (0, 10), (0, 11), (1, 8), (2, 8)]
     graph = Graph.from_arrays(
         np.array(inside + across).T,
+        edge_weight=np.r_[np.linspace(0.1, 4, 23), 0] if weighted else None,
         features=rng.standard_normal((16, 6)).astype(np.float32),
         labels=rng.integers(0, 2, 16),
         split=np.tile(np.array([1, 1, 2, 3], np.uint8), 4),
@@ -126,7 +136,22 @@ def test_the_mean_over_all_draws_is_the_full_aggregate(
     rate: float, sampler: Any, model: Any, tiny: Path, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(BASE, sampling_rate=rate, sampler=sampler, model=model)
-    for difference, draws in run_ranks(mean_over_draws, 2, tmp_path, tiny, config, False):
+    check_the_mean(tiny, config, tmp_path)
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("model", ["sage", "gcn"])
+@pytest.mark.parametrize("sampler", ["uniform", "importance"])
+def test_the_mean_is_the_full_weighted_aggregate(
+    sampler: Any, model: Any, tiny_weighted: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(BASE, sampling_rate=0.4, sampler=sampler, model=model)
+    check_the_mean(tiny_weighted, config, tmp_path)
+
+
+def check_the_mean(folder: Path, config: TrainConfig, tmp_path: Path) -> None:
+    rate, sampler = config.sampling_rate, config.sampler
+    for difference, draws in run_ranks(mean_over_draws, 2, tmp_path, folder, config, False):
         assert difference < 1e-12
         assert draws == math.comb(LIST, round(rate * LIST)) if sampler == "uniform" else draws > 1
 
@@ -190,15 +215,18 @@ def test_inclusion_probabilities_are_proportional_and_capped(weight: np.ndarray)
     assert np.allclose(ratio, ratio[:1])
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("model", ["gcn", "sage"])
-def test_a_slot_weighs_what_its_column_does(model: Any) -> None:
+def test_a_slot_weighs_what_its_column_does(model: Any, weighted: bool) -> None:
     """The norm of each column of the reader's matrix, degrees of the whole graph in it."""
     rng = np.random.default_rng(0)
-    arcs = rng.random((7, 5)) < 0.5
+    arcs = (rng.random((7, 5)) < 0.5).astype(np.float32)
+    arcs *= rng.random((7, 5), np.float32) if weighted else 1
     in_degree, out_degree = rng.integers(1, 9, 7), rng.integers(1, 9, 5)
     scale = 1 / np.sqrt(np.outer(in_degree, out_degree)) if model == "gcn" else 1 / in_degree[:, None]
     rows, slots = np.nonzero(arcs)
-    found = sampling.slot_importance(model, slots, in_degree[rows], out_degree)
+    weights = arcs[rows, slots] if weighted else None
+    found = sampling.slot_importance(model, slots, in_degree[rows], out_degree, weights)
     assert np.allclose(found, np.linalg.norm(arcs * scale, axis=0), rtol=1e-14)
 
 

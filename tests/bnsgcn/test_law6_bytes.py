@@ -76,7 +76,13 @@ def configs(options: list[dict[str, Any]]) -> list[TrainConfig]:
 @pytest.mark.multi
 @pytest.mark.parametrize(
     ("kind", "method", "parts"),
-    [("single", "metis", 2), ("idle", "random", 3), ("directed", "metis", 4), ("apart", "random", 3)],
+    [
+        ("single", "metis", 2),
+        ("idle", "random", 3),
+        ("directed", "metis", 4),
+        ("apart", "random", 3),
+        ("oneway", "random", 3),
+    ],
 )
 def test_the_planner_counts_every_byte(
     kind: str, method: str, parts: int, parts_folder: PartsFolder, tmp_path: Path
