@@ -70,7 +70,7 @@ class SparseRows:
     def weight_gradient(self, gradient: Tensor) -> Tensor:
         """g^T x for g [N, O]: [O, F]."""
         csr, order = self.places.transposed
-        return weighted_sum(csr, self.values.index_select(0, order), gradient).t()
+        return weighted_sum(csr, self.values.index_select(0, order), gradient).t().contiguous()
 
     def dense_columns(self, first: int, last: int) -> Tensor:
         """Columns first, ..., last - 1 of all rows: [N, last - first]."""
