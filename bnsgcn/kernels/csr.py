@@ -30,7 +30,7 @@ class Csr:
     num_rows: int
     num_cols: int
     weights: Tensor | None = None
-    """float32 [E]; None: every arc weighs 1."""
+    """[E], float32 of a graph; None: every arc weighs 1."""
 
     def __post_init__(self) -> None:
         assert self.indptr.dtype == self.indices.dtype

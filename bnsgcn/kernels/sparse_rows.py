@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from bnsgcn.kernels.csr import Csr
+from bnsgcn.kernels.protocol import Kernels
 from bnsgcn.kernels.random_bits import Mask
-from bnsgcn.kernels.torch_backend import weighted_sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,11 +41,14 @@ class SparseRows:
     places: Places
     values: Tensor
     """[E], of the number format that is computed in."""
+    kernels: Kernels
 
     @classmethod
-    def of(cls, splits: Tensor, columns: Tensor, values: Tensor, num_columns: int) -> SparseRows:
+    def of(
+        cls, splits: Tensor, columns: Tensor, values: Tensor, num_columns: int, kernels: Kernels
+    ) -> SparseRows:
         """Rows from CSR arrays; `splits` [N+1], columns [E] ascending within a row."""
-        return cls(Places(Csr.of(splits, columns, num_columns)), values)
+        return cls(Places(Csr.of(splits, columns, num_columns)), values, kernels)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,14 +66,16 @@ class SparseRows:
         kept = mask.kept_entries(csr.row_ids(), csr.indices)
         return dataclasses.replace(self, values=torch.where(kept, self.values * mask.scale, 0.0))
 
-    def times(self, weight: Tensor) -> Tensor:
-        """x W^T for W [O, F]: [N, O]."""
-        return weighted_sum(self.places.csr, self.values, weight.t())
+    def times(self, weight: Tensor, into: Tensor | None = None) -> Tensor:
+        """x W^T for W [O, F]: [N, O]; added to `into` where it is given."""
+        weighted = dataclasses.replace(self.places.csr, weights=self.values)
+        return self.kernels.sum_rows(weighted, weight.t().contiguous(), out=into)
 
     def weight_gradient(self, gradient: Tensor) -> Tensor:
         """g^T x for g [N, O]: [O, F]."""
         csr, order = self.places.transposed
-        return weighted_sum(csr, self.values.index_select(0, order), gradient).t().contiguous()
+        weighted = dataclasses.replace(csr, weights=self.values.index_select(0, order))
+        return self.kernels.sum_rows(weighted, gradient).t().contiguous()
 
     def dense_columns(self, first: int, last: int) -> Tensor:
         """Columns first, ..., last - 1 of all rows: [N, last - first]."""
@@ -99,12 +104,12 @@ def joined_columns(blocks: list[SparseRows]) -> SparseRows:
     splits = torch.zeros(blocks[0].shape[0] + 1, dtype=torch.int64, device=rows.device)
     torch.cumsum(torch.bincount(rows, minlength=blocks[0].shape[0]), 0, out=splits[1:])
     values = torch.cat([block.values for block in blocks])
-    return SparseRows.of(splits, columns[order], values[order], starts[-1])
+    return SparseRows.of(splits, columns[order], values[order], starts[-1], blocks[0].kernels)
 
 
-def sparse_rows(dense: Tensor) -> SparseRows:
+def sparse_rows(dense: Tensor, kernels: Kernels) -> SparseRows:
     """What is set of dense rows [N, F]."""
     rows, columns = dense.nonzero(as_tuple=True)
     splits = torch.zeros(dense.shape[0] + 1, dtype=torch.int64, device=dense.device)
     torch.cumsum(torch.bincount(rows, minlength=dense.shape[0]), 0, out=splits[1:])
-    return SparseRows.of(splits, columns, dense[rows, columns], dense.shape[1])
+    return SparseRows.of(splits, columns, dense[rows, columns], dense.shape[1], kernels)

@@ -226,13 +226,6 @@ def check_rows(x: Tensor, csr: Csr) -> None:
         )
 
 
-def weighted_sum(csr: Csr, values: Tensor, x: Tensor) -> Tensor:
-    """Sum over row r's columns c of value[r, c] * x[c], for values [E]: [C, F] -> [R, F]."""
-    if csr.num_arcs == 0 or x.shape[1] == 0:
-        return x.new_zeros(csr.num_rows, x.shape[1])
-    return _multiply(_sparse(csr, csr.indices, values, csr.num_cols), x.contiguous())
-
-
 def _ones(csr: Csr, dtype: torch.dtype) -> Tensor:
     """A one for each arc; on CPU a single number, because the product there honours a stride of 0."""
     ones = torch.ones(1, dtype=dtype, device=csr.device).expand(csr.num_arcs)

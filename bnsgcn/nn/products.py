@@ -215,10 +215,9 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, into: Tensor | None, bias: Tensor | None, x: SparseRows, weight: Tensor) -> Tensor:
         ctx.x = x
-        total = x.times(weight)
         if into is not None:
             ctx.mark_dirty(into)
-            return into.add_(total)
+        total = x.times(weight, into)
         return total if bias is None else total.add_(bias)
 
     @staticmethod

@@ -150,7 +150,7 @@ class _ViewHops:
         """Features of inner rows; the memory map itself where nothing has to be chosen or converted."""
         features, stage = self._part.features, self._stage
         if isinstance(features, CsrFeatures):
-            found = chosen_rows(features, rows, stage.world.device, stage.dtype)
+            found = chosen_rows(features, rows, stage.world.device, stage.dtype, stage.kernels)
             return found if self._sparse else found.dense()
         chosen = features if rows.size == features.shape[0] else features[rows]
         return torch.from_numpy(chosen).to(stage.world.device, stage.dtype)

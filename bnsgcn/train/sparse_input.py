@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.dist import World
+from bnsgcn.kernels import Kernels
 from bnsgcn.kernels.sparse_rows import SparseRows, joined_columns, sparse_rows
 from bnsgcn.local.boundary import IntArray
 from bnsgcn.nn.conv import Conv
@@ -24,7 +25,11 @@ _BLOCK_ENTRIES = 1 << 24
 
 
 def chosen_rows(
-    features: CsrFeatures, rows: IntArray, device: torch.device | str, dtype: torch.dtype
+    features: CsrFeatures,
+    rows: IntArray,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    kernels: Kernels,
 ) -> SparseRows:
     """The given rows, ascending; the values' memory map itself where it is all rows in their format."""
     splits, columns, values = features.splits, features.columns, features.values
@@ -34,7 +39,7 @@ def chosen_rows(
     pieces = (torch.from_numpy(np.asarray(piece)) for piece in (splits, columns))
     splits_there, columns_there = (piece.to(device) for piece in pieces)
     values_there = torch.from_numpy(np.asarray(values)).to(device, dtype)
-    return SparseRows.of(splits_there, columns_there, values_there, features.num_columns)
+    return SparseRows.of(splits_there, columns_there, values_there, features.num_columns, kernels)
 
 
 def aggregate_sparse(
@@ -47,7 +52,9 @@ def aggregate_sparse(
     width = features.shape[1]
     step = max(16, _BLOCK_ENTRIES // max(manifest.part_nodes))  # the same on all ranks
     blocks = [
-        sparse_rows(conv.aggregate(hop, features.dense_columns(first, min(first + step, width))))
+        sparse_rows(
+            conv.aggregate(hop, features.dense_columns(first, min(first + step, width))), features.kernels
+        )
         for first in range(0, width, step)
     ]
     aggregate = joined_columns(blocks)

@@ -24,6 +24,7 @@ from tests.bnsgcn.small_graphs import PartsFolder, small_graph
 from tests.multiprocess import run_ranks
 
 TOLERANCE = 1e-10
+KERNELS = select("auto")
 BASE = TrainConfig(layers=2, hidden=6, heads=2, dropout=0.4, lr=0.004, dtype="float64")
 STEPS = 4
 CASES: list[dict[str, object]] = [
@@ -168,31 +169,38 @@ def test_dropout_is_that_of_dense_rows_to_the_bit(p: float, kernel: str) -> None
     dense = some_rows()
     mask = Mask(torch.arange(90) * 7919, key=-12345, p=p)
     expected = select(kernel, torch.device("cpu"), torch.float64).dropout(dense, mask)
-    assert torch.equal(sparse_rows(dense).dropped(mask).dense(), expected)
+    assert torch.equal(sparse_rows(dense, KERNELS).dropped(mask).dense(), expected)
 
 
 def test_entries_are_masked_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask, rows = Mask(torch.arange(90), key=5, p=0.5), sparse_rows(some_rows())
+    mask, rows = Mask(torch.arange(90), key=5, p=0.5), sparse_rows(some_rows(), KERNELS)
     whole = rows.dropped(mask).values
     monkeypatch.setattr("bnsgcn.kernels.random_bits._ENTRIES_AT_ONCE", 7)
     assert torch.equal(rows.dropped(mask).values, whole)
-    assert sparse_rows(torch.zeros(4, 3)).dropped(Mask(torch.arange(4), 5, 0.5)).num_set == 0
+    assert sparse_rows(torch.zeros(4, 3), KERNELS).dropped(Mask(torch.arange(4), 5, 0.5)).num_set == 0
 
 
-def test_products_and_their_gradients() -> None:
-    dense, weight, gradient = some_rows(), some_rows(1, (5, 70)), some_rows(2, (90, 5))
-    rows = sparse_rows(dense)
-    torch.testing.assert_close(rows.times(weight), dense @ weight.t(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(rows.weight_gradient(gradient), gradient.t() @ dense, rtol=0, atol=1e-12)
-    nothing = sparse_rows(torch.zeros(4, 3))
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("kernel", ["torch", "auto"])
+def test_products_and_their_gradients(kernel: str, dtype: torch.dtype, atol: float) -> None:
+    shapes = (90, 70), (21, 70), (90, 21)
+    dense, weight, gradient = (some_rows(seed, shape).to(dtype) for seed, shape in enumerate(shapes))
+    rows = sparse_rows(dense, select(kernel, torch.device("cpu"), dtype))
+    torch.testing.assert_close(rows.times(weight), dense @ weight.t(), rtol=0, atol=atol)
+    added = rows.times(weight, gradient.clone())
+    torch.testing.assert_close(added, gradient + dense @ weight.t(), rtol=0, atol=atol)
+    torch.testing.assert_close(rows.weight_gradient(gradient), gradient.t() @ dense, rtol=0, atol=atol)
+    nothing = sparse_rows(torch.zeros(4, 3), KERNELS)
     assert torch.equal(nothing.times(torch.ones(2, 3)), torch.zeros(4, 2))
     assert torch.equal(nothing.weight_gradient(torch.ones(4, 2)), torch.zeros(2, 3))
 
 
 def test_blocks_of_columns_are_joined_as_they_stood() -> None:
     dense = some_rows()
-    rows = sparse_rows(dense)
-    blocks = [sparse_rows(rows.dense_columns(first, min(first + 16, 70))) for first in range(0, 70, 16)]
+    rows = sparse_rows(dense, KERNELS)
+    blocks = [
+        sparse_rows(rows.dense_columns(first, min(first + 16, 70)), KERNELS) for first in range(0, 70, 16)
+    ]
     joined = joined_columns(blocks)
     assert torch.equal(joined.dense(), dense)
     assert torch.equal(joined.places.csr.indices, rows.places.csr.indices)
