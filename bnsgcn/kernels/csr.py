@@ -44,6 +44,11 @@ class Csr:
         return self.indices.numel()
 
     @property
+    def has_plain_weights(self) -> bool:
+        """Whether weights, where there are any, are float32, as compiled kernels take them."""
+        return self.weights is None or self.weights.dtype == torch.float32
+
+    @property
     def device(self) -> torch.device:
         """Where both arrays are."""
         return self.indices.device

@@ -74,8 +74,7 @@ class CompiledKernels(TorchKernels):
     ) -> Tensor:
         """See Kernels.sum_rows. `x` and `out` may be column slices of wider matrices."""
         check_rows(x, csr)
-        fits = x.dtype in REALS and on_cpu(x, out, csr.indptr)
-        fits = fits and (csr.weights is None or csr.weights.dtype == torch.float32)
+        fits = x.dtype in REALS and on_cpu(x, out, csr.indptr) and csr.has_plain_weights
         if not fits or not (out is None or (out.dtype == x.dtype and out.stride(1) == 1)):
             return super().sum_rows(csr, x, row_scale=row_scale, col_scale=col_scale, out=out)
         x = x if x.stride(1) == 1 else x.contiguous()
