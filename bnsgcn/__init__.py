@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from bnsgcn.config import TrainConfig
     from bnsgcn.dist import World
     from bnsgcn.nn import GNN, Dropout, GATConv, GCNConv, SAGEConv
+    from bnsgcn.predict import predict_run
     from bnsgcn.record.run_folder import Listener, RunFolder
-    from bnsgcn.run import evaluate_run, predict_run, train_worker
+    from bnsgcn.run import evaluate_run, train_worker
     from bnsgcn.train.checkpoint import Checkpoints
     from bnsgcn.train.evaluate import Scores
     from bnsgcn.train.trainer import Trainer
@@ -44,7 +45,8 @@ _HOMES = {
     "bnsgcn.nn": ("GNN", "Dropout", "GATConv", "GCNConv", "SAGEConv"),
     "bnsgcn.record.run_folder": ("Listener", "RunFolder"),
     "bnsgcn.train.trainer": ("Trainer",),
-    "bnsgcn.run": ("evaluate_run", "predict_run", "train_worker"),
+    "bnsgcn.predict": ("predict_run",),
+    "bnsgcn.run": ("evaluate_run", "train_worker"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What one worker process does around training, evaluation and prediction: join, open, build, run, leave.
+"""What one worker process does around training and evaluation: join, open, build, run, leave.
 
 The environment that torchrun sets says who the worker is; outside torchrun it is the only one.
 """
@@ -21,7 +21,6 @@ from bnsgcn.local.boundary import check_parts_match
 from bnsgcn.nn.models import build_model
 from bnsgcn.plan.bytes import layer_widths
 from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
-from bnsgcn.record.rows_file import RowsFile
 from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFolder
 from bnsgcn.train.agreement import agree
@@ -114,38 +113,10 @@ def evaluate_run(run_dir: str | Path, *, per_class: bool = False) -> Scores:
 
     `per_class`: with precision, recall and F1 of every class on the test nodes.
     """
-    config, parts_dir = _opened(run_dir)
+    config, parts_dir = opened(run_dir)
     with joined(config) as world:
         trainer = _restored(world, parts_dir, config, run_dir)
         return trainer.evaluate(per_class=per_class)
-
-
-def predict_run(run_dir: str | Path, out: str | Path) -> tuple[int, int]:
-    """Write the best checkpoint's logits of all nodes to `out` (.npy, float32 [N, C], original order).
-
-    Returns the shape. Collective.
-
-    Raises:
-        UserError: there is no room for the file; nothing of it is left then, nor after any other failure.
-    """
-    config, parts_dir = _opened(run_dir)
-    file = RowsFile(Path(out))
-    with joined(config) as world:
-        trainer = _restored(world, parts_dir, config, run_dir)
-        shape = (trainer.part.manifest.num_nodes, trainer.part.manifest.num_classes)
-        try:
-            if world.rank == 0:
-                file.create(*shape)
-            world.barrier()
-            file.write(trainer.part.node_ids, trainer.predict().float().cpu().numpy())
-            world.barrier()
-        except BaseException:
-            file.discard()
-            raise
-        if world.rank == 0:
-            file.finish()
-        world.barrier()
-    return shape
 
 
 def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
@@ -160,7 +131,8 @@ def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
         )
 
 
-def _opened(run_dir: str | Path) -> tuple[TrainConfig, Path]:
+def opened(run_dir: str | Path) -> tuple[TrainConfig, Path]:
+    """Options of a run as far as they are of use here, and the folder of its parts."""
     facts = RunFolder(run_dir).open()
     threads = min(facts.config.threads, most_threads())  # the run may be of a larger machine
     # Nothing is trained: a file of weights need not be there any more.

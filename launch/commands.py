@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,25 +166,63 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _predict(command: Predict) -> int:
-    from bnsgcn.record.rows_file import RowsFile
+    from bnsgcn.predict import rows_writer
 
-    if command.out.exists():
-        raise UserError(f"--out {command.out} exists already; name a new file")
-    if command.out.suffix != ".npy":
-        raise UserError(
-            f"--out {command.out} does not end in .npy; name it {command.out.with_suffix('.npy')}"
-        )
-    if not command.out.resolve().parent.is_dir():
-        raise UserError(f"--out {command.out}: there is no folder {command.out.parent}; make it first")
+    out = command.out
+    _check_rows_file(out, command.format)
+    wanted = {"nodes": command.nodes, "embeddings": command.embeddings}
+    arguments = {"run_dir": str(command.run), "out": str(out)} | wanted
     try:
-        rows, columns = _on_run(
-            command.run, "predict", {"run_dir": str(command.run), "out": str(command.out)}
-        )
+        with _parts_of(command) as parts_dir:
+            rows, columns = _on_run(command.run, "predict", arguments | {"parts_dir": parts_dir})
     except BaseException:  # workers that are killed cannot clean up
-        RowsFile(command.out).discard()
+        rows_writer(out, 0, "", None).discard()
         raise
-    say(f"wrote {command.out}: float32 logits of {rows:,} nodes, {columns} classes")
+    what = "logits" if command.embeddings is None else f"outputs of layer {command.embeddings}"
+    kind = "classes" if command.embeddings is None else "columns"
+    say(f"wrote {out}: float32 {what} of {rows:,} nodes, {columns} {kind}")
     return 0
+
+
+def _check_rows_file(out: Path, form: str | None) -> None:
+    """UserError where --out cannot be a new file of the form."""
+    from partition.optional import optional
+
+    if out.exists():
+        raise UserError(f"--out {out} exists already; name a new file")
+    form = form or ("parquet" if out.suffix == ".parquet" else "npy")
+    if out.suffix != f".{form}":
+        raise UserError(f"--out {out} does not end in .{form}; name it {out.with_suffix(f'.{form}')}")
+    if not out.resolve().parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
+    if form == "parquet":
+        optional("pyarrow")
+
+
+@contextlib.contextmanager
+def _parts_of(command: Predict) -> Iterator[str | None]:
+    """Parts of --source, beside --out, as long as they are needed; None where there is no --source."""
+    if command.source is None:
+        yield None
+        return
+    from bnsgcn.predict import check_graph
+    from bnsgcn.record.run_folder import RunFolder
+    from partition.grown import cut_like
+    from partition.sources import load
+    from partition.stopping import stoppable
+    from partition.store import read_manifest
+
+    trained = RunFolder(command.run).open().parts_dir
+    manifest = read_manifest(trained)
+    with (
+        stoppable(),
+        tempfile.TemporaryDirectory(prefix=f".{command.out.name}-", dir=command.out.parent) as name,
+    ):
+        graph = load(command.source, say)
+        check_graph(manifest, graph, command.source)
+        cut_like(graph, trained, Path(name) / "parts", say)
+        del graph
+        yield str(Path(name) / "parts")
 
 
 def _export(command: Export) -> int:

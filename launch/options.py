@@ -125,12 +125,22 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Write the logits of all nodes, in the graph's own node order."""
+    """Write the logits of all nodes, in the graph's own node order, or of some, in yours."""
 
     run: Annotated[Path, Positional("RUN")]
     """Run folder."""
     out: Path
-    """New .npy file, float32 [nodes, classes]."""
+    """New .npy file, float32 [nodes, classes]; or .parquet, a folder with a file a worker."""
+    nodes: str | None = None
+    """These nodes alone, computing their neighbourhood and no more: ids as 3,17,20-29, or FILE.npy of ids or
+    of a mask."""
+    source: str | None = None
+    """Another graph with the same features (see bnsgcn partition --help), such as this one with new nodes
+    after the old; cut like the training's where the nodes are the same."""
+    embeddings: int | None = None
+    """The output of this layer instead, from 0, or from the end: -2 is what the last layer reads."""
+    format: Literal["npy", "parquet"] | None = None
+    """npy, or parquet with the columns node and logits (or embedding); by --out if not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,7 +237,12 @@ EXAMPLES = {
         "bnsgcn evaluate runs/first --per-class",
         "bnsgcn evaluate runs/first --json",
     ),
-    "predict": ("bnsgcn predict runs/first --out logits.npy",),
+    "predict": (
+        "bnsgcn predict runs/first --out logits.npy",
+        "bnsgcn predict runs/first --nodes 3,17,20-29 --out some.npy",
+        "bnsgcn predict runs/first --embeddings -2 --out embeddings.parquet",
+        "bnsgcn predict runs/cora --source npz:grown.npz --out grown.npy",
+    ),
     "export": (
         "bnsgcn export runs/first --to model.pt2",
         "bnsgcn export runs/first --to pyg --out model.pt",

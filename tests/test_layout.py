@@ -76,6 +76,7 @@ ROOMS = (
     "plan",
     "run",
     "out",
+    "predict",
     "show",
     "workers",
     "api",

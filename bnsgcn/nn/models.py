@@ -58,12 +58,17 @@ class GNN(torch.nn.Module):
             for layer in range(config.layers - 1)
         )
 
-    def forward(self, hops: Sequence[Hop], x: Tensor | SparseRows) -> Tensor:
-        """x [C, F] of hops[0]'s source rows -> logits of the last hop's destination rows."""
+    def forward(self, hops: Sequence[Hop], x: Tensor | SparseRows, layers: int | None = None) -> Tensor:
+        """x [C, F] of hops[0]'s source rows -> logits of the last hop's destination rows.
+
+        With `layers`, what comes out of the first so many, norm and ReLU included.
+        """
+        depth = len(self.convs)
         h = self._after(0, hops[0], self.convs[0](hops[0], x))
-        for layer, conv in enumerate(self.convs[1:], start=1):
+        for layer, conv in enumerate(self.convs[1:layers], start=1):
             h = self._after(layer, hops[layer], conv(hops[layer], h))
-        for layer, linear in enumerate(self.linears, start=len(self.convs)):
+        linears = self.linears if layers is None else self.linears[: max(0, layers - depth)]
+        for layer, linear in enumerate(linears, start=depth):
             h = self._after(layer, hops[-1], linear(h, hops[-1].dst.precision))
         return h
 

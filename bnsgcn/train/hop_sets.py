@@ -247,8 +247,14 @@ class HopSets:
         """For validation and test nodes' logits, exact."""
         return self.exact(self.labelled(VAL, TEST))
 
-    def exact(self, targets: BoolArray) -> HopSet:
-        """Over all edges, exact, for the logits of `targets` bool [I]."""
-        known = None if self._config.inductive else self.training
+    def exact(self, targets: BoolArray, *, depth: int | None = None) -> HopSet:
+        """Over all edges, exact, for the rows `targets` bool [I] after `depth` convolutions (None = all)."""
+        known = self.training if self._precompute and not self._config.inductive else None
         policy = exact_policy(self._stage.kernels)
-        return self._exact.hop_set(len(self.convs), targets, policy, precompute=self._precompute, known=known)
+        return self._exact.hop_set(
+            len(self.convs) if depth is None else depth,
+            targets,
+            policy,
+            precompute=self._precompute,
+            known=known,
+        )

@@ -87,7 +87,7 @@ class Trainer:
         self.progress = Progress()
         self.metric, metric_note = chosen_metric(config, part.manifest)
         self._notes.append(metric_note)
-        self._stage = _stage(world, config, dtype)
+        self._stage = make_stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
         self._notes += self._stage.notes
@@ -255,7 +255,8 @@ class Trainer:
         }
 
 
-def _stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
+def make_stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
+    """What the hops of a worker share, by the options."""
     return Stage(
         world=world,
         kernels=kernel_backends.select(config.kernel, world.device, dtype),

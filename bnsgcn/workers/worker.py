@@ -91,11 +91,11 @@ def evaluate(run_dir: str, per_class: bool) -> dict[str, Any]:
     return dataclasses.asdict(evaluate_run(run_dir, per_class=per_class))
 
 
-def predict(run_dir: str, out: str) -> list[int]:
-    """Write the logits of all nodes; their shape."""
-    from bnsgcn.run import predict_run
+def predict(run_dir: str, out: str, **wanted: Any) -> list[int]:
+    """Write logits or embeddings of nodes; their shape."""
+    from bnsgcn.predict import predict_run
 
-    return list(predict_run(run_dir, out))
+    return list(predict_run(run_dir, out, **wanted))
 
 
 def round_trip(megabytes: int) -> dict[str, float]:

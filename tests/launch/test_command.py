@@ -82,6 +82,47 @@ def test_from_a_graph_to_a_score(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.multi
+def test_predict_some_nodes_of_a_grown_graph(command: Command, two_parts: Path, tmp_path: Path) -> None:
+    """Nothing but the file is left; what does not fit is one line."""
+    run_dir, out = tmp_path / "run", tmp_path / "out"
+    out.mkdir()
+    assert command("train", two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "2").status == 0
+    old = dict(np.load(two_parts.with_suffix(".npz")))
+    grown = old | {
+        "edge_index": np.concatenate([old["edge_index"], [[NODES, NODES], [3, 5]]], axis=1),
+        "feat": np.concatenate([old["feat"], old["feat"][:1]]),
+        "label": np.append(old["label"], 0),
+    }
+    np.savez(tmp_path / "grown.npz", **grown)
+    source = ("--source", f"npz:{tmp_path / 'grown.npz'}")
+    ended = command("predict", run_dir, *source, "--out", out / "all.npy")
+    assert (ended.status, ended.err) == (0, "")
+    assert f"1 new nodes join the parts of {two_parts}" in ended.out
+    ended = command("predict", run_dir, *source, "--nodes", f"{NODES},3", "--out", out / "some.npy")
+    assert "float32 logits of 2 nodes, 3 classes" in ended.out
+    whole = np.load(out / "all.npy")
+    assert whole.shape == (NODES + 1, 3)
+    assert np.allclose(np.load(out / "some.npy"), whole[[NODES, 3]], atol=1e-6)
+    command("predict", run_dir, "--embeddings", "-2", "--out", out / "hidden.parquet")
+    files = sorted(path.name for path in (out / "hidden.parquet").iterdir())
+    assert files == ["part-00000.parquet", "part-00001.parquet"]
+
+    def mistake(*arguments: str | Path) -> str:
+        said = command("predict", run_dir, "--out", out / "more.npy", *arguments).mistake()
+        assert sorted(path.name for path in out.iterdir()) == ["all.npy", "hidden.parquet", "some.npy"]
+        return said
+
+    assert "1 of 1 are out of range, the first is 240" in mistake("--nodes", str(NODES))
+    assert "the model has 2 layers; use 0 to 1, or -2 to -1" in mistake("--embeddings", "2")
+    assert "does not end in .parquet" in mistake("--format", "parquet")
+    np.savez(tmp_path / "wide.npz", **(old | {"feat": old["feat"][:, :5]}))
+    wide = f"npz:{tmp_path / 'wide.npz'}"
+    assert f"{wide} has 5 features a node, the run was trained on 8" in mistake("--source", wide)
+    directed = f"npz:{two_parts.with_suffix('.npz')},directed=true"
+    assert "was trained on an undirected graph; leave out directed=true" in mistake("--source", directed)
+
+
+@pytest.mark.multi
 def test_predict_on_a_full_disk(command: Command, two_parts: Path, small_disk: Path, tmp_path: Path) -> None:
     """Said before anything is computed; the launcher's one line, and nothing is left."""
     assert command("train", two_parts, "--run-dir", tmp_path / "run", *SMALL, "--epochs", "2").status == 0

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.run import predict_run, train_worker
+from bnsgcn.predict import predict_run
+from bnsgcn.run import train_worker
 
 MODELS: tuple[dict[str, Any], ...] = (
     {"model": "gcn", "norm": "layer", "linear_layers": 1},

@@ -1,0 +1,236 @@
+"""Prediction with a run's best model: of all nodes or some, on its parts or on those of another graph.
+
+Exact and distributed over as many workers as there are parts. Of some nodes, their neighbourhood is computed,
+layer by layer, and nothing more; the features of other nodes are not even read.
+
+    I inner rows of the part   K nodes asked for   W width of a row
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
+from bnsgcn.local.boundary import check_parts_match
+from bnsgcn.nn.models import GNN
+from bnsgcn.out.best_model import BestModel, best_model
+from bnsgcn.record.parquet_rows import ParquetRows
+from bnsgcn.record.rows_file import RowsFile
+from bnsgcn.run import joined, opened
+from bnsgcn.train.agreement import agree
+from bnsgcn.train.evaluate import logits_of
+from bnsgcn.train.hop_sets import HopSet, HopSets
+from bnsgcn.train.trainer import make_stage
+from partition.errors import UserError, one_line
+from partition.graph import Graph
+from partition.store import Manifest, Part, open_part, read_manifest
+
+Nodes = npt.NDArray[np.int64]
+SHOWN = 60
+
+
+def predict_run(
+    run_dir: str | Path,
+    out: str | Path,
+    *,
+    nodes: str | Nodes | None = None,
+    embeddings: int | None = None,
+    parts_dir: str | Path | None = None,
+) -> tuple[int, int]:
+    """Write what the best model of a run makes of nodes to `out`, .npy or .parquet; returns (rows, columns).
+
+    Collective over as many workers as there are parts.
+
+    Args:
+        nodes: some nodes alone, one row each in this order: an array, or see `read_nodes`; None = all.
+        embeddings: the output of this layer, from 0 or, negative, from the end: -2 is what the last layer
+            reads, after normalisation and ReLU. None = the last layer's output, the logits.
+        parts_dir: parts of another graph with the same features; None = those that the run was trained on.
+
+    Raises:
+        UserError: nodes or layer are out of range, the graph or the weights do not fit, or there is no room
+            for the file; nothing of it is left then, nor after any other failure.
+    """
+    config, trained_on = opened(run_dir)
+    folder, best = Path(parts_dir or trained_on), best_model(run_dir)
+    manifest = read_manifest(folder)
+    check_graph(best.manifest, manifest, str(folder))
+    layers = layers_to_run(config, embeddings)
+    chosen = read_nodes(nodes, manifest.num_nodes) if isinstance(nodes, str) else nodes
+    check_nodes(chosen, manifest.num_nodes, "nodes")
+    with joined(config) as world:
+        agree(world, config, manifest, best.model)
+        part = open_part(folder, world.rank, verify=chosen is None)
+        column = "logits" if layers == config.layers else "embedding"
+        file = rows_writer(Path(out), world.rank, column, chosen)
+        predictor = Predictor(world, part, best, config)
+        columns = config.widths(manifest.num_features, best.manifest.num_classes)[layers]
+        shape = (manifest.num_nodes if chosen is None else chosen.size, columns)
+        try:
+            if world.rank == 0:
+                file.create(*shape)
+            world.barrier()
+            file.write(*predictor.rows(chosen, layers))
+            world.barrier()
+        except BaseException:
+            file.discard()
+            raise
+        if world.rank == 0:
+            file.finish()
+        world.barrier()
+    return shape
+
+
+class Predictor:
+    """A trained model on this worker's part; nothing is trained and no view of the training is built."""
+
+    def __init__(self, world: World, part: Part, best: BestModel, config: TrainConfig) -> None:
+        """Collective."""
+        check_parts_match(world, part)
+        self._part, self._depth = part, config.layers - config.linear_layers
+        dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        self._model = best.model.to(world.device)
+        for tensor in self._model.state_dict().values():  # a run that goes on may have a better one by now
+            world.broadcast(tensor)
+        # An aggregate of all the input is worth it for many passes, not for one.
+        plain = dataclasses.replace(config, precompute=False)
+        self._sets = HopSets(make_stage(world, plain, dtype), part, self._model, plain)
+
+    def hop_set(self, chosen: Nodes | None, layers: int) -> HopSet:
+        """The hops of the first `layers` layers for nodes. Collective."""
+        targets = np.ones(self._part.num_inner, bool)
+        if chosen is not None:
+            targets = np.isin(self._part.node_ids, chosen)
+        return self._sets.exact(targets, depth=min(layers, self._depth))
+
+    def rows(self, chosen: Nodes | None, layers: int) -> tuple[Nodes, npt.NDArray[np.float32]]:
+        """This part's rows after `layers` layers: (places in `chosen` or node ids, rows). Collective."""
+        places, found = self.exact_rows(chosen, layers)
+        return places, found.float().numpy()
+
+    def exact_rows(self, chosen: Nodes | None, layers: int) -> tuple[Nodes, torch.Tensor]:
+        """The same in the model's own number format."""
+        hops = self.hop_set(chosen, layers)
+        found = logits_of(_FirstLayers(self._model, layers), hops).cpu()
+        nodes: Nodes = np.array(self._part.node_ids[hops.logits_rows])
+        if chosen is None or nodes.size == 0:
+            return nodes, found
+        order = np.argsort(nodes)
+        at = np.searchsorted(nodes, chosen, sorter=order).clip(max=nodes.size - 1)
+        mine = np.flatnonzero(nodes[order[at]] == chosen)
+        return mine, found[torch.from_numpy(order[at[mine]])]
+
+
+class _FirstLayers(torch.nn.Module):
+    """A model that stops after some of its layers."""
+
+    def __init__(self, model: GNN, layers: int) -> None:
+        super().__init__()
+        self.model, self.layers = model, layers
+
+    def forward(self, hops: object, x: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = self.model(hops, x, self.layers)
+        return rows
+
+
+def rows_writer(out: Path, rank: int, column: str, nodes: Nodes | None) -> RowsFile | ParquetRows:
+    """Who writes `out`, by its ending."""
+    return ParquetRows(out, rank, column, nodes) if out.suffix == ".parquet" else RowsFile(out)
+
+
+def layers_to_run(config: TrainConfig, embeddings: int | None) -> int:
+    """How many layers give what is asked for.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    wanted, layers = -1 if embeddings is None else embeddings, config.layers
+    if not -layers <= wanted < layers:
+        raise UserError(
+            f"--embeddings {wanted}: the model has {layers} layers; use 0 to {layers - 1}, "
+            f"or -{layers} to -1 from the end"
+        )
+    return wanted % layers + 1
+
+
+def check_graph(trained: Manifest, other: Manifest | Graph, where: str) -> None:
+    """UserError where the model of one graph cannot be used on another."""
+    if other.num_features != trained.num_features:
+        raise UserError(
+            f"{where} has {other.num_features} features a node, the run was trained on "
+            f"{trained.num_features}; make the same features as for {trained.name}"
+        )
+    if other.directed != trained.directed:
+        ours, theirs = (("directed", "undirected")[not graph.directed] for graph in (other, trained))
+        raise UserError(
+            f"{where} is {ours}, the run was trained on an {theirs} graph; "
+            f"{'leave out directed=true' if other.directed else 'add directed=true to the source'}"
+        )
+
+
+def read_nodes(text: str, num_nodes: int) -> Nodes:
+    """Node ids of FILE.npy (whole numbers, or a mask [N]) or of a list such as 3,17,20-29.
+
+    Raises:
+        UserError: neither can be read, it is empty, or an id is out of range.
+    """
+    if text.endswith(".npy"):
+        found = _from_file(Path(text).expanduser(), num_nodes)
+    else:
+        found = _from_list(text)
+    check_nodes(found, num_nodes, text[:SHOWN])
+    return found
+
+
+def _from_file(path: Path, num_nodes: int) -> Nodes:
+    if not path.is_file():
+        raise UserError(f"--nodes {path}: no such file; name a .npy file of ids, or list them: 3,17,20-29")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except Exception as error:  # NumPy refuses a broken header with any of half a dozen types
+        raise UserError(f"--nodes {path}: not a whole NumPy array file ({one_line(error)})") from error
+    if loaded.dtype == bool and loaded.shape == (num_nodes,):
+        return np.flatnonzero(loaded)
+    if loaded.ndim != 1 or not np.issubdtype(loaded.dtype, np.integer):
+        raise UserError(
+            f"--nodes {path}: {loaded.dtype} of shape {list(loaded.shape)}; save node ids as int64 [K], "
+            f"or a mask of the {num_nodes:,} nodes"
+        )
+    nodes: Nodes = loaded.astype(np.int64)
+    return nodes
+
+
+def _from_list(text: str) -> Nodes:
+    pieces = []
+    for piece in text.split(","):
+        first, _, last = piece.partition("-")
+        if not first.strip().isdecimal() or (last and not last.strip().isdecimal()) or len(piece) > 40:
+            raise UserError(
+                f"--nodes {text[:SHOWN]}: '{piece[:SHOWN]}' is no node id; list them as 3,17,20-29, "
+                f"or name a .npy file"
+            )
+        low, high = int(first), int(last or first)
+        if high >= 1 << 62 or high < low or high - low > 1 << 32:
+            raise UserError(f"--nodes {text[:SHOWN]}: {piece} is no range of node ids; write 20-29")
+        pieces.append(np.arange(low, high + 1, dtype=np.int64))
+    return np.concatenate(pieces)
+
+
+def check_nodes(nodes: Nodes | None, num_nodes: int, where: str) -> None:
+    """UserError where there are none, or ids out of range."""
+    if nodes is None:
+        return
+    if nodes.size == 0:
+        raise UserError(f"--nodes {where}: 0 nodes; name at least 1, or leave it out for all {num_nodes:,}")
+    wrong = nodes[(nodes < 0) | (nodes >= num_nodes)]
+    if wrong.size:
+        raise UserError(
+            f"--nodes {where}: {wrong.size:,} of {nodes.size:,} are out of range, the first is {wrong[0]}; "
+            f"the graph has {num_nodes:,} nodes, 0 to {num_nodes - 1}"
+        )
