@@ -52,7 +52,7 @@ def small_graph(kind: str, parts: int = 1) -> Graph:
         labels=rng.integers(0, 2, (NODES, CLASSES)) if multi else rng.integers(0, CLASSES, NODES),
         split=split,
         num_classes=CLASSES,
-        edge_weight=_weights(arcs.shape[1]) if kind in ("weighted", "oneway") else None,
+        edge_weight=_weights(arcs.shape[1]) if kind in ("weighted", "oneway", "sparse weighted") else None,
         directed=kind in ("directed", "oneway"),
         name=kind,
         source=kind,
@@ -61,12 +61,12 @@ def small_graph(kind: str, parts: int = 1) -> Graph:
 
 def features_of(kind: str, rng: np.random.Generator) -> Any:
     """Dense [N, 7]; of `sparse` and `filled` 150 columns, of which the first rows have none set."""
-    if kind not in ("sparse", "filled"):
+    if kind not in ("sparse", "filled", "sparse weighted"):
         return rng.standard_normal((NODES, FEATURES)).astype(np.float32)
     features = rng.standard_normal((NODES, SPARSE_FEATURES)).astype(np.float32)
     features[rng.random(features.shape) > 0.03] = 0
     features[:3] = 0
-    return sp.csr_matrix(features) if kind == "sparse" else features
+    return features if kind == "filled" else sp.csr_matrix(features)
 
 
 def _weights(arcs: int) -> np.ndarray:

@@ -16,11 +16,15 @@ from bnsgcn.kernels import Mask, select
 from bnsgcn.kernels.sparse_rows import SparseRows, joined_columns, sparse_rows
 from bnsgcn.nn.models import build_model
 from bnsgcn.plan.bytes import RunBytes
+from bnsgcn.plan.costs import plan
+from bnsgcn.plan.machine import Machine
+from bnsgcn.plan.memory import density_of, peak_bytes
+from bnsgcn.run import least_bytes_of
 from bnsgcn.train import sparse_input
 from bnsgcn.train.trainer import Trainer
 from partition.store import CsrFeatures, open_part
 from tests.bnsgcn.runs import Recorded, dense_run, largest_difference, record, run_on, trainer_of
-from tests.bnsgcn.small_graphs import PartsFolder, small_graph
+from tests.bnsgcn.small_graphs import SPARSE_FEATURES, PartsFolder, small_graph
 from tests.multiprocess import run_ranks
 
 TOLERANCE = 1e-10
@@ -93,6 +97,37 @@ def test_sampled_and_late_too(options: dict[str, object], parts_folder: PartsFol
     assert (
         largest_difference(run, run_on(parts_folder("filled", 2), 2, config, tmp_path / "b", STEPS)) < 1e-10
     )
+
+
+@pytest.mark.parametrize("options", [{"model": "gcn"}, {"model": "sage", "precompute": True}], ids=str)
+def test_beside_edge_weights(options: dict[str, object], parts_folder: PartsFolder) -> None:
+    config = dataclasses.replace(BASE, **options)  # type: ignore[arg-type]
+    folder = parts_folder("sparse weighted", 1)
+    run = record(World.single(), folder, config, STEPS)
+    graph = dataclasses.replace(small_graph("sparse weighted"), features=small_graph("filled").features)
+    assert largest_difference(run, dense_run(graph, folder, config, STEPS)) < TOLERANCE
+
+
+def test_a_plan_knows_what_is_set(parts_folder: PartsFolder) -> None:
+    """What is kept of the features is in proportion to what is set of them; bytes as `inspect` says them."""
+    rates = Machine(sum_bytes_per_s=1e10, products_per_s=5e10, pass_bytes_per_s=2e9)
+    for precompute in (False, True):
+        config = dataclasses.replace(BASE, precompute=precompute)
+        sparse, filled = (plan(parts_folder(kind, 2), config, rates) for kind in ("sparse", "filled"))
+        assert [rank.peak_bytes for rank in sparse.ranks] == peak_bytes(parts_folder("sparse", 2), config)
+        for mine, theirs in zip(sparse.ranks, filled.ranks, strict=True):
+            assert 0 < mine.memory_bytes["features"] < theirs.memory_bytes["features"]
+            assert mine.compute_s <= theirs.compute_s
+    part = open_part(parts_folder("sparse", 2), 0)
+    assert isinstance(part.features, CsrFeatures)
+    entries, rows = part.features.values.size, part.num_inner
+    assert density_of(part) == entries / (rows * SPARSE_FEATURES)
+    trainer = trainer_of(World.single(), parts_folder("sparse", 1), dataclasses.replace(BASE, prune=False))
+    found = trainer.training.features
+    assert isinstance(found, SparseRows)
+    (csr, order), values = found.places.transposed, found.values
+    kept = values.nbytes + order.nbytes + csr.indices.nbytes + found.places.csr.indices.nbytes
+    assert least_bytes_of(trainer, 0)["features"] == kept
 
 
 class OwnModel(torch.nn.Module):
