@@ -172,6 +172,13 @@ def check_graph(trained: Manifest, other: Manifest | Graph, where: str) -> None:
             f"{where} is {ours}, the run was trained on an {theirs} graph; "
             f"{'leave out directed=true' if other.directed else 'add directed=true to the source'}"
         )
+    weighted = other.weighted if isinstance(other, Manifest) else other.weights is not None
+    if weighted != trained.weighted:
+        has, had = ("edge weights" if given else "no edge weights" for given in (weighted, trained.weighted))
+        raise UserError(
+            f"{where} has {has}, the graph that the run was trained on has {had}; "
+            f"{'add edge_weights=ignore to the source' if weighted else 'give it edge weights, such as 1'}"
+        )
 
 
 def read_nodes(text: str, num_nodes: int) -> Nodes:

@@ -255,3 +255,5 @@ def test_layers_and_graphs_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
         UserError, match="other is directed, the run was trained on an undirected graph; leave out"
     ):
         check_graph(trained, dataclasses.replace(trained, directed=True), "other")
+    with pytest.raises(UserError, match=r"other has edge weights, the graph .* edge_weights=ignore"):
+        check_graph(trained, dataclasses.replace(trained, weighted=True), "other")
