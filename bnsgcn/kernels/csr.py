@@ -108,6 +108,7 @@ class Csr:
 
     def weight_room(self, arcs: int) -> Tensor | None:
         """Room for the weights of so many arcs; None in an unweighted block."""
+        assert self.has_plain_weights
         return None if self.weights is None else self.weights.new_empty(arcs)
 
     def row_ids(self) -> Tensor:

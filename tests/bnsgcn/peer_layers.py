@@ -64,11 +64,12 @@ MakeAdapter = Callable[[str, int, int, bool], Adapter]
 """(model, inputs, outputs of all heads together, concat) -> a layer over the maker's graph."""
 
 
-def random_graph(seed: int, *, directed: bool = False) -> Graph:
+def random_graph(seed: int, *, directed: bool = False, weighted: bool = False) -> Graph:
     """A graph with duplicate arcs, self loops and isolated nodes in its source."""
     rng = np.random.default_rng(seed)
     return Graph.from_arrays(
         rng.integers(0, NODES - ISOLATED, (2, 4 * NODES)),
+        edge_weight=np.random.default_rng(seed + 100).lognormal(0, 1, 4 * NODES) if weighted else None,
         features=rng.standard_normal((NODES, FEATURES)).astype(np.float32),
         labels=rng.integers(0, CLASSES, NODES),
         num_classes=CLASSES,
@@ -87,6 +88,15 @@ def arcs_of(graph: Graph, *, self_loops: bool) -> tuple[Tensor, Tensor]:
         order = np.argsort(target, kind="stable")
         source, target = source[order], target[order]
     return torch.from_numpy(source), torch.from_numpy(target)
+
+
+def weights_of(graph: Graph, *, self_loops: bool) -> Tensor:
+    """What the arcs of `arcs_of` weigh, loops 1."""
+    assert graph.weights is not None
+    weights = graph.weights.astype(np.float64)
+    if self_loops:  # after the others of their row, where the stable sort puts them
+        weights = np.insert(weights, graph.indptr[1:], 1.0)
+    return torch.from_numpy(weights)
 
 
 def our_conv(model: str, inputs: int, outputs: int, *, heads: int = 2, concat: bool = True) -> Conv:

@@ -32,6 +32,7 @@ from tests.bnsgcn.peer_layers import (
     random_graph,
     seeded,
     weights_difference,
+    weights_of,
 )
 from tests.bnsgcn.runs import run_on
 
@@ -54,10 +55,18 @@ class DglLayer(torch.nn.Module):
     """A DGL layer over one graph, its parameters under our names."""
 
     def __init__(
-        self, dgl: Any, graph: Any, model: str, sizes: tuple[int, int], concat: bool, norm: str
+        self,
+        dgl: Any,
+        graph: Any,
+        model: str,
+        sizes: tuple[int, int],
+        concat: bool,
+        norm: str,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.graph, self.model, self.concat = graph, model, concat
+        self.weights = {} if weights is None else {"edge_weight": weights}
         inputs, outputs = sizes
         if model == "gcn":
             layer = dgl.nn.GraphConv(inputs, outputs, norm=norm, allow_zero_in_degree=True)
@@ -87,7 +96,7 @@ class DglLayer(torch.nn.Module):
         return {"weight": read(layer.fc.weight), "bias": read(bias), **scores}
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = self.layer(self.graph, h)
+        out: Tensor = self.layer(self.graph, h, **self.weights)
         if self.model != "gat":
             return out
         return out.flatten(1) if self.mean_bias is None else out.mean(1) + self.mean_bias
@@ -98,13 +107,17 @@ MakeMaker = Callable[..., MakeAdapter]
 
 @pytest.fixture
 def layers_over(dgl: Any) -> MakeMaker:
-    """layers_over(graph, self_loops=..., norm="both") -> a maker of DGL layers."""
+    """layers_over(graph, self_loops=..., norm="both", weighted=False) -> a maker of DGL layers."""
 
-    def over(graph: Graph, *, self_loops: bool, norm: str = "both") -> MakeAdapter:
+    def over(graph: Graph, *, self_loops: bool, norm: str = "both", weighted: bool = False) -> MakeAdapter:
         arcs = dgl.graph(arcs_of(graph, self_loops=self_loops), num_nodes=graph.num_nodes)
+        weights = None
+        if weighted:
+            given = weights_of(graph, self_loops=self_loops)
+            weights, norm = dgl.nn.EdgeWeightNorm(norm)(arcs, given), "none"
 
         def make(model: str, inputs: int, outputs: int, concat: bool) -> DglLayer:
-            return DglLayer(dgl, arcs, model, (inputs, outputs), concat, norm)
+            return DglLayer(dgl, arcs, model, (inputs, outputs), concat, norm, weights)
 
         return make
 
@@ -130,6 +143,25 @@ def test_layer(
     conv = seeded(our_conv(model, FEATURES, outputs, heads=HEADS), seed)
     peer = layers_over(graph, self_loops=self_loops)(model, FEATURES, outputs, True)
     assert layer_difference(graph, conv, peer, tmp_path, self_loops=self_loops) < TOLERANCE
+
+
+@pytest.mark.parametrize("self_loops", [True, False])
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("outputs", [4, 8])
+def test_weighted_gcn(
+    outputs: int, directed: bool, self_loops: bool, layers_over: MakeMaker, tmp_path: Path
+) -> None:
+    graph = random_graph(2, directed=directed, weighted=True)
+    conv = seeded(our_conv("gcn", FEATURES, outputs), 2)
+    peer = layers_over(graph, self_loops=self_loops, weighted=True)("gcn", FEATURES, outputs, True)
+    assert layer_difference(graph, conv, peer, tmp_path, self_loops=self_loops) < TOLERANCE
+
+
+def test_left_out_weights_are_noticed(layers_over: MakeMaker, tmp_path: Path) -> None:
+    graph = random_graph(2, weighted=True)
+    conv = seeded(our_conv("gcn", FEATURES, 4), 2)
+    peer = layers_over(graph, self_loops=True)("gcn", FEATURES, 4, True)
+    assert layer_difference(graph, conv, peer, tmp_path, self_loops=True) > 1e-2
 
 
 def test_mean_of_heads(layers_over: MakeMaker, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from tests.bnsgcn.peer_layers import (
     random_graph,
     seeded,
     weights_difference,
+    weights_of,
 )
 from tests.bnsgcn.runs import run_on
 
@@ -56,10 +57,18 @@ class PygLayer(torch.nn.Module):
     """A PyG layer over one graph that has its self loops already, its parameters under our names."""
 
     def __init__(
-        self, pyg: Any, arcs: Tensor, model: str, sizes: tuple[int, int], concat: bool, normalize: bool
+        self,
+        pyg: Any,
+        arcs: Tensor,
+        model: str,
+        sizes: tuple[int, int],
+        concat: bool,
+        normalize: bool,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.arcs, self.model = arcs, model
+        self.weights = () if weights is None else (weights,)
         inputs, outputs = sizes
         if model == "gcn":
             layer = pyg.GCNConv(inputs, outputs, add_self_loops=False, normalize=normalize)
@@ -85,7 +94,7 @@ class PygLayer(torch.nn.Module):
         return {"weight": read(layer.lin.weight), "bias": read(layer.bias), **scores}
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = self.layer(h, self.arcs)
+        out: Tensor = self.layer(h, self.arcs, *self.weights)
         return out
 
 
@@ -94,13 +103,16 @@ MakeMaker = Callable[..., MakeAdapter]
 
 @pytest.fixture
 def layers_over(pyg: Any) -> MakeMaker:
-    """layers_over(graph, self_loops=..., normalize=True) -> a maker of PyG layers."""
+    """layers_over(graph, self_loops=..., normalize=True, weighted=False) -> a maker of PyG layers."""
 
-    def over(graph: Graph, *, self_loops: bool, normalize: bool = True) -> MakeAdapter:
+    def over(
+        graph: Graph, *, self_loops: bool, normalize: bool = True, weighted: bool = False
+    ) -> MakeAdapter:
         arcs = torch.stack(arcs_of(graph, self_loops=self_loops))
+        weights = weights_of(graph, self_loops=self_loops) if weighted else None
 
         def make(model: str, inputs: int, outputs: int, concat: bool) -> PygLayer:
-            return PygLayer(pyg, arcs, model, (inputs, outputs), concat, normalize)
+            return PygLayer(pyg, arcs, model, (inputs, outputs), concat, normalize, weights)
 
         return make
 
@@ -119,6 +131,40 @@ def test_layer(
     conv = seeded(our_conv(model, FEATURES, outputs, heads=HEADS), seed)
     peer = layers_over(graph, self_loops=self_loops)(model, FEATURES, outputs, True)
     assert layer_difference(graph, conv, peer, tmp_path, self_loops=self_loops) < TOLERANCE
+
+
+@pytest.mark.parametrize("self_loops", [True, False])
+@pytest.mark.parametrize("outputs", [4, 8])
+def test_weighted_gcn(outputs: int, self_loops: bool, layers_over: MakeMaker, tmp_path: Path) -> None:
+    graph = random_graph(2, weighted=True)
+    conv = seeded(our_conv("gcn", FEATURES, outputs), 2)
+    peer = layers_over(graph, self_loops=self_loops, weighted=True)("gcn", FEATURES, outputs, True)
+    assert layer_difference(graph, conv, peer, tmp_path, self_loops=self_loops) < TOLERANCE
+
+
+def test_gat_leaves_weights_out_as_theirs_does(layers_over: MakeMaker, tmp_path: Path) -> None:
+    graph = random_graph(2, weighted=True)
+    conv = seeded(our_conv("gat", FEATURES, 4, heads=HEADS), 2)
+    peer = layers_over(graph, self_loops=True)("gat", FEATURES, 4, True)
+    assert layer_difference(graph, conv, peer, tmp_path, self_loops=True) < TOLERANCE
+
+
+def test_left_out_weights_are_noticed(layers_over: MakeMaker, tmp_path: Path) -> None:
+    graph = random_graph(2, weighted=True)
+    conv = seeded(our_conv("gcn", FEATURES, 4), 2)
+    peer = layers_over(graph, self_loops=True)("gcn", FEATURES, 4, True)
+    assert layer_difference(graph, conv, peer, tmp_path, self_loops=True) > 1e-2
+
+
+@pytest.mark.multi
+def test_weighted_training(layers_over: MakeMaker, tmp_path: Path) -> None:
+    graph = random_graph(3, weighted=True)
+    config = dataclasses.replace(TRAINING, model="gcn", precompute=True)
+    partition_graph(graph, parts=2, out=tmp_path / "parts", method="random")
+    ours = run_on(tmp_path / "parts", 2, config, tmp_path, STEPS).weights
+    initial = our_initial_weights(tmp_path / "parts", config)
+    make = layers_over(graph, self_loops=True, weighted=True)
+    assert weights_difference(ours, peer_weights(graph, "gcn", make, initial)) < TOLERANCE
 
 
 def test_mean_of_heads(layers_over: MakeMaker, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_int8_bytes_depend_on_the_key_and_on_nothing_else() -> None:
 def weight_gradients(world: World, folder: Path, config: TrainConfig, plain: bool) -> torch.Tensor:
     """All gradients of the first epoch, one after the other, of a loss divided by papers100M's count."""
     trainer = trainer_of(world, folder, config)
-    trainer._target._count = PAPERS_TRAINING_NODES
+    trainer._target._total = PAPERS_TRAINING_NODES
     if plain:
         with mock.patch.multiple(Wire, pack=plain_pack, unpack=plain_unpack, room=plain_room):
             trainer.train_epoch()

@@ -219,3 +219,15 @@ def test_mistakes_are_one_line(
 def _made(path: Path) -> Path:
     path.write_bytes(b"")
     return path
+
+
+def test_a_form_without_edge_weights_is_refused(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    for model, forms in {"gcn": ("pt2", "dgl"), "sage": ("pt2", "pyg", "dgl"), "gat": ()}.items():
+        run = tmp_path / model
+        trained(parts_folder("weighted", 1), run, model=model)
+        for form in ("safetensors", "pt2", "pyg", "dgl"):
+            if form not in forms:
+                export_run(run, form)
+                continue
+            with pytest.raises(UserError, match=f"--to {form}: it has no {model} that takes .* edge weights"):
+                export_run(run, form)

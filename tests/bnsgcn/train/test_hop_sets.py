@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,22 @@ def clocks(world: World, folder: Path) -> int:
 @pytest.mark.multi
 def test_a_worker_has_one_clock(parts_folder: PartsFolder, tmp_path: Path) -> None:
     assert run_ranks(clocks, 2, tmp_path, parts_folder("single", 2)) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "weighted"),
+    [
+        ("weighted", "gcn", True),
+        ("weighted", "sage", True),
+        ("weighted", "gat", False),
+        ("single", "gcn", False),
+    ],
+)
+def test_blocks_have_weights_where_something_weighs_by_them(
+    kind: str, model: Any, weighted: bool, parts_folder: PartsFolder
+) -> None:
+    trainer = trainer_of(World.single(), parts_folder(kind, 1), TrainConfig(model=model))
+    for block in (trainer.training.hops[0].inner, trainer.evaluation.hops[0].inner):
+        assert all((csr.weights is not None) == weighted for csr in (block.csr, block.transposed))
+    said = "attention has no use for the graph's edge weights: they are left out"
+    assert (said in trainer._notes) == (model == "gat")
