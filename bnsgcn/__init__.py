@@ -6,9 +6,12 @@ The public names below are imported when they are first used, so that `import bn
 from __future__ import annotations
 
 import importlib
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bnsgcn.api.session import open_run, read, train
+    from bnsgcn.api.trained import Run
     from bnsgcn.config import TrainConfig
     from bnsgcn.dist import World
     from bnsgcn.nn import GNN, Dropout, GATConv, GCNConv, SAGEConv
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from bnsgcn.train.checkpoint import Checkpoints
     from bnsgcn.train.evaluate import Scores
     from bnsgcn.train.trainer import Trainer
+    from partition.graph import Graph
 
 __all__ = [
     "GNN",
@@ -25,7 +29,9 @@ __all__ = [
     "Dropout",
     "GATConv",
     "GCNConv",
+    "Graph",
     "Listener",
+    "Run",
     "RunFolder",
     "SAGEConv",
     "Scores",
@@ -33,11 +39,17 @@ __all__ = [
     "Trainer",
     "World",
     "evaluate_run",
+    "open_run",
     "predict_run",
+    "read",
+    "train",
     "train_worker",
 ]
 
 _HOMES = {
+    "bnsgcn.api.session": ("open_run", "read"),
+    "bnsgcn.api.trained": ("Run",),
+    "partition.graph": ("Graph",),
     "bnsgcn.train.checkpoint": ("Checkpoints",),
     "bnsgcn.config": ("TrainConfig",),
     "bnsgcn.dist": ("World",),
@@ -55,3 +67,15 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'bnsgcn' has no attribute {name!r}")
+
+
+class _TrainRoom(types.ModuleType):
+    """`bnsgcn.train(graph, ...)` trains; `bnsgcn.train.trainer` and others are in the room of that name."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from bnsgcn.api import session
+
+        return session.train(*arguments, **options)
+
+
+importlib.import_module("bnsgcn.train").__class__ = _TrainRoom

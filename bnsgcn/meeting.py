@@ -7,11 +7,14 @@ that torchrun has started meet at the store that it names.
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 
 from torch.distributed import FileStore, PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
+_GROUPS = itertools.count()
+"""Numbers of the groups that this process has joined through torchrun's store, alike on all ranks."""
 MEETING = "BNSGCN_MEETING"
 """Names the file, in the environment of workers of one machine."""
 
@@ -24,7 +27,7 @@ def meet(size: int, timeout: datetime.timedelta) -> tuple[Store, int]:
         rank = int(os.environ["RANK"])
     else:
         common, rank, _ = next(rendezvous("env://", timeout=timeout))
-        store = PrefixStore(_attempt(), common)
+        store = PrefixStore(f"{_attempt()} group {next(_GROUPS)}", common)
     store.set_timeout(timeout)
     return store, rank
 

@@ -26,6 +26,7 @@ from bnsgcn.run import joined, opened
 from bnsgcn.train.agreement import agree
 from bnsgcn.train.evaluate import logits_of
 from bnsgcn.train.hop_sets import HopSet, HopSets
+from bnsgcn.train.layer_outputs import name_of_layer, output_of
 from bnsgcn.train.trainer import make_stage
 from partition.errors import UserError, one_line
 from partition.graph import Graph
@@ -40,7 +41,7 @@ def predict_run(
     out: str | Path,
     *,
     nodes: str | Nodes | None = None,
-    embeddings: int | None = None,
+    embeddings: int | str | None = None,
     parts_dir: str | Path | None = None,
 ) -> tuple[int, int]:
     """Write what the best model of a run makes of nodes to `out`, .npy or .parquet; returns (rows, columns).
@@ -50,33 +51,37 @@ def predict_run(
     Args:
         nodes: some nodes alone, one row each in this order: an array, or see `read_nodes`; None = all.
         embeddings: the output of this layer, from 0 or, negative, from the end: -2 is what the last layer
-            reads, after normalisation and ReLU. None = the last layer's output, the logits.
+            reads, after normalisation and ReLU; or of any module by its name. None = the last layer's output,
+            the logits. For the layers of a model of the user's own see `layer_outputs`.
         parts_dir: parts of another graph with the same features; None = those that the run was trained on.
 
     Raises:
         UserError: nodes or layer are out of range, the graph or the weights do not fit, or there is no room
             for the file; nothing of it is left then, nor after any other failure.
     """
-    config, trained_on = opened(run_dir)
-    folder, best = Path(parts_dir or trained_on), best_model(run_dir)
+    facts = opened(run_dir)
+    config, folder, best = facts.config, Path(parts_dir or facts.parts_dir), best_model(run_dir)
     manifest = read_manifest(folder)
     check_graph(best.manifest, manifest, str(folder))
-    layers = layers_to_run(config, embeddings)
+    module = layer_asked_for(best.model, embeddings)
+    layers = config.layers if module is not None else layers_to_run(config, embeddings)
     chosen = read_nodes(nodes, manifest.num_nodes) if isinstance(nodes, str) else nodes
     check_nodes(chosen, manifest.num_nodes, "nodes")
     with joined(config) as world:
         agree(world, config, manifest, best.model)
         part = open_part(folder, world.rank, verify=chosen is None)
-        column = "logits" if layers == config.layers else "embedding"
+        column = "embedding" if module or layers < config.layers else "logits"
         file = rows_writer(Path(out), world.rank, column, chosen)
         predictor = Predictor(world, part, best, config)
-        columns = config.widths(manifest.num_features, best.manifest.num_classes)[layers]
+        found = None if module is None else predictor.rows(chosen, module)
+        widths = config.widths(manifest.num_features, best.manifest.num_classes)
+        columns = found[1].shape[1] if found else widths[layers]
         shape = (manifest.num_nodes if chosen is None else chosen.size, columns)
         try:
             if world.rank == 0:
                 file.create(*shape)
             world.barrier()
-            file.write(*predictor.rows(chosen, layers))
+            file.write(*(found or predictor.rows(chosen, layers)))
             world.barrier()
         except BaseException:
             file.discard()
@@ -93,7 +98,7 @@ class Predictor:
     def __init__(self, world: World, part: Part, best: BestModel, config: TrainConfig) -> None:
         """Collective."""
         check_parts_match(world, part)
-        self._part, self._depth = part, config.layers - config.linear_layers
+        self._part = part
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self._model = best.model.to(world.device)
         for tensor in self._model.state_dict().values():  # a run that goes on may have a better one by now
@@ -107,17 +112,25 @@ class Predictor:
         targets = np.ones(self._part.num_inner, bool)
         if chosen is not None:
             targets = np.isin(self._part.node_ids, chosen)
-        return self._sets.exact(targets, depth=min(layers, self._depth))
+        depth = len(self._sets.convs)
+        return self._sets.exact(targets, depth=min(layers, depth))
 
-    def rows(self, chosen: Nodes | None, layers: int) -> tuple[Nodes, npt.NDArray[np.float32]]:
-        """This part's rows after `layers` layers: (places in `chosen` or node ids, rows). Collective."""
+    def rows(self, chosen: Nodes | None, layers: int | str) -> tuple[Nodes, npt.NDArray[np.float32]]:
+        """This part's rows after `layers` layers, or of the module of that name.
+
+        They come with their places in `chosen`, or node ids. Collective.
+        """
         places, found = self.exact_rows(chosen, layers)
         return places, found.float().numpy()
 
-    def exact_rows(self, chosen: Nodes | None, layers: int) -> tuple[Nodes, torch.Tensor]:
+    def exact_rows(self, chosen: Nodes | None, layers: int | str) -> tuple[Nodes, torch.Tensor]:
         """The same in the model's own number format."""
-        hops = self.hop_set(chosen, layers)
-        found = logits_of(_FirstLayers(self._model, layers), hops).cpu()
+        if isinstance(layers, str):
+            hops = self.hop_set(chosen, len(self._sets.convs))
+            found = output_of(self._model, layers, hops).cpu()
+        else:
+            hops = self.hop_set(chosen, layers)
+            found = logits_of(_FirstLayers(self._model, layers), hops).cpu()
         nodes: Nodes = np.array(self._part.node_ids[hops.logits_rows])
         if chosen is None or nodes.size == 0:
             return nodes, found
@@ -130,7 +143,7 @@ class Predictor:
 class _FirstLayers(torch.nn.Module):
     """A model that stops after some of its layers."""
 
-    def __init__(self, model: GNN, layers: int) -> None:
+    def __init__(self, model: torch.nn.Module, layers: int) -> None:
         super().__init__()
         self.model, self.layers = model, layers
 
@@ -144,13 +157,24 @@ def rows_writer(out: Path, rank: int, column: str, nodes: Nodes | None) -> RowsF
     return ParquetRows(out, rank, column, nodes) if out.suffix == ".parquet" else RowsFile(out)
 
 
-def layers_to_run(config: TrainConfig, embeddings: int | None) -> int:
+def layer_asked_for(model: torch.nn.Module, embeddings: int | str | None) -> str | None:
+    """The name of the module whose output is asked for, where that is not a number of layers of our models.
+
+    Raises:
+        UserError: there is no such module, or no such layer of a model of the user's own.
+    """
+    if isinstance(model, GNN) and not isinstance(embeddings, str):
+        return None
+    return name_of_layer(model, -1 if embeddings is None else embeddings)
+
+
+def layers_to_run(config: TrainConfig, embeddings: int | str | None) -> int:
     """How many layers give what is asked for.
 
     Raises:
         UserError: there is no such layer.
     """
-    wanted, layers = -1 if embeddings is None else embeddings, config.layers
+    wanted, layers = -1 if embeddings is None else int(embeddings), config.layers
     if not -layers <= wanted < layers:
         raise UserError(
             f"--embeddings {wanted}: the model has {layers} layers; use 0 to {layers - 1}, "

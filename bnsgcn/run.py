@@ -19,11 +19,12 @@ from bnsgcn.dist import World, local_size
 from bnsgcn.kernels.pool import prefer_large_pages
 from bnsgcn.local.boundary import check_parts_match
 from bnsgcn.nn.models import build_model
+from bnsgcn.own import NONE_OWN, Reference, References, resolve
 from bnsgcn.plan.bytes import layer_widths
 from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
 from bnsgcn.record.rss import rss_bytes
-from bnsgcn.record.run_folder import Listener, RunFolder
-from bnsgcn.train.agreement import agree
+from bnsgcn.record.run_folder import Listener, RunFacts, RunFolder
+from bnsgcn.train.agreement import agree, shape_digest
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.class_weights import weights_digest
 from bnsgcn.train.evaluate import Scores
@@ -56,27 +57,37 @@ def joined(config: TrainConfig) -> Iterator[World]:
 
 
 def train_worker(
-    parts_dir: str | Path, run_dir: str | Path, config: TrainConfig, listener: Listener | None = None
+    parts_dir: str | Path,
+    run_dir: str | Path,
+    config: TrainConfig,
+    listener: Listener | None = None,
+    own: References = NONE_OWN,
 ) -> dict[str, Any]:
     """Train on this worker's part; returns the summary. Collective over torchrun's workers.
+
+    Args:
+        own: functions of the user's own, in place of the options' model, Adam and so on.
 
     Raises:
         UserError: whatever a user can cause; see `Trainer`, `RunFolder.create` and `open_part`.
     """
     manifest = read_manifest(parts_dir)
-    check_model_fits(manifest, config)
+    if "model" not in own:
+        check_model_fits(manifest, config)
     chosen_metric(config, manifest), validation_nodes(config, manifest)  # or there is no run
     with joined(config) as world:
         agree(world, config, manifest)
         run = RunFolder(run_dir)
         config = _of_a_restart(world, run, config)
-        run.check(config, manifest)
+        run.check(config, manifest, own)
         world.barrier()
         if world.rank == 0:
-            run.create(config, manifest, parts_dir)
+            run.create(config, manifest, parts_dir, own)
         world.barrier()
         process_bytes = rss_bytes()
-        trainer = _trainer(world, open_part(parts_dir, world.rank), config, run, listener)
+        trainer = _trainer(world, open_part(parts_dir, world.rank), config, run, listener, own=own)
+        if "model" in own:  # its width and depth are its own
+            return trainer.fit()
         least = torch.tensor([sum(least_bytes_of(trainer, process_bytes).values())], device=world.device)
         return trainer.fit({"least_rss_bytes": int(world.all_reduce(least, "max"))})
 
@@ -113,9 +124,9 @@ def evaluate_run(run_dir: str | Path, *, per_class: bool = False) -> Scores:
 
     `per_class`: with precision, recall and F1 of every class on the test nodes.
     """
-    config, parts_dir = opened(run_dir)
-    with joined(config) as world:
-        trainer = _restored(world, parts_dir, config, run_dir)
+    facts = opened(run_dir)
+    with joined(facts.config) as world:
+        trainer = _restored(world, facts, run_dir)
         return trainer.evaluate(per_class=per_class)
 
 
@@ -131,18 +142,26 @@ def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
         )
 
 
-def opened(run_dir: str | Path) -> tuple[TrainConfig, Path]:
-    """Options of a run as far as they are of use here, and the folder of its parts."""
+def opened(run_dir: str | Path) -> RunFacts:
+    """What a run was asked for, as far as it is of use here."""
     facts = RunFolder(run_dir).open()
     threads = min(facts.config.threads, most_threads())  # the run may be of a larger machine
     # Nothing is trained: a file of weights need not be there any more.
-    return dataclasses.replace(facts.config, threads=threads, class_weights=None), facts.parts_dir
+    config = dataclasses.replace(facts.config, threads=threads, class_weights=None)
+    return dataclasses.replace(facts, config=config)
 
 
-def _restored(world: World, parts_dir: Path, config: TrainConfig, run_dir: str | Path) -> Trainer:
-    agree(world, config, read_manifest(parts_dir))
+def _restored(world: World, facts: RunFacts, run_dir: str | Path) -> Trainer:
+    config = facts.config
+    agree(world, config, read_manifest(facts.parts_dir))
     trainer = _trainer(
-        world, open_part(parts_dir, world.rank), config, RunFolder(run_dir), None, record=False
+        world,
+        open_part(facts.parts_dir, world.rank),
+        config,
+        RunFolder(run_dir),
+        None,
+        own=facts.own,
+        record=False,
     )
     trainer.load_best()
     return trainer
@@ -155,22 +174,45 @@ def _trainer(
     run: RunFolder,
     listener: Listener | None,
     *,
+    own: References,
     record: bool = True,
 ) -> Trainer:
     check_parts_match(world, part)
-    identity = {"parts": part.manifest.digest, "model": model_shape(config)}
+    model, shape = model_of(part.manifest, config, own), model_shape(config)
+    if "model" in own:
+        shape = f"{Reference(**own['model'])} {shape_digest(model)[:12]}"
+    functions = {kind: resolve(kind, Reference(**own[kind])) for kind in own if kind != "model"}
+    identity = {"parts": part.manifest.digest, "model": shape}
     if digest := weights_digest(config, part.manifest.num_classes):
         identity["class weights"] = digest
     checkpoints = Checkpoints(run.path, world, identity=identity)
     return Trainer(
         world,
         part,
-        build_model(part.manifest, config),
+        model,
         config,
+        **functions,
         run=run if record else None,
         checkpoints=checkpoints,
         listener=listener,
     )
+
+
+def model_of(manifest: Manifest, config: TrainConfig, own: References) -> torch.nn.Module:
+    """The model of the options, or of the user's own function, with weights that depend on --seed alone.
+
+    Raises:
+        UserError: that function cannot be found, or gives no module.
+    """
+    if "model" not in own:
+        return build_model(manifest, config)
+    build = resolve("model", Reference(**own["model"]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build(manifest.num_features, manifest.num_classes, config)
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(f"model(features, classes, config) gave a {type(model).__name__}, must be a module")
+    return model
 
 
 def model_shape(config: TrainConfig) -> str:

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bnsgcn.show.say import say
 from launch.options import Command, Doctor, Evaluate, Export, Inspect, Partition, Plan, Predict, Train
@@ -112,46 +111,26 @@ def _plan(command: Plan) -> int:
 
 def train(command: Train) -> int:
     """Inside torchrun be a worker; elsewhere start one worker a part and wait for them."""
-    from bnsgcn.workers.local import run_local
-    from bnsgcn.workers.worker import Job
-    from launch.parts import parts_folder
-
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from launch.torchrun import be_worker
 
         return be_worker(command)
     begin = time.monotonic()
     from bnsgcn.capacity import check_threads, check_workers
-    from bnsgcn.record.run_folder import RunFolder
-    from partition.store import read_manifest
+    from bnsgcn.workers.jobs import train_here
+    from launch.parts import parts_of
 
     check_threads(command.options.threads)
     check_workers(command.parts or 1)
-    parts_dir = parts_folder(command, say)
-    manifest = read_manifest(parts_dir)
-    check_workers(manifest.parts)
-    RunFolder(command.run_dir).check(command.options, manifest)
-    arguments = {
-        "parts_dir": str(parts_dir),
-        "run_dir": str(command.run_dir),
-        "config": command.options.to_json(),
-    }
-    job = Job(
-        task="train",
-        workers=manifest.parts,
-        threads=command.options.threads,
-        timeout_s=command.options.timeout_s,
-        arguments=arguments,
-    )
-    say(f"starting {manifest.parts} worker{'s' if manifest.parts != 1 else ''}")
-    run_local(job)
+    train_here(parts_of(command, say), command.run_dir, command.options, say=say)
     say(f"  took        {time.monotonic() - begin:.1f} s in all")
     return 0
 
 
 def _evaluate(command: Evaluate) -> int:
-    arguments = {"run_dir": str(command.run), "per_class": command.per_class}
-    scores = _on_run(command.run, "evaluate", arguments)
+    from bnsgcn.workers.jobs import on_run
+
+    scores = on_run(command.run, "evaluate", {"per_class": command.per_class})
     classes = [{"class": row.pop("label")} | row for row in scores["per_class"]]
     if command.json:
         found = {"metric": scores["metric"], "val_score": scores["val"], "test_score": scores["test"]}
@@ -167,6 +146,7 @@ def _evaluate(command: Evaluate) -> int:
 
 def _predict(command: Predict) -> int:
     from bnsgcn.predict import rows_writer
+    from bnsgcn.workers.jobs import on_run
 
     out = command.out
     _check_rows_file(out, command.format)
@@ -174,7 +154,7 @@ def _predict(command: Predict) -> int:
     arguments = {"run_dir": str(command.run), "out": str(out)} | wanted
     try:
         with _parts_of(command) as parts_dir:
-            rows, columns = _on_run(command.run, "predict", arguments | {"parts_dir": parts_dir})
+            rows, columns = on_run(command.run, "predict", arguments | {"parts_dir": parts_dir})
     except BaseException:  # workers that are killed cannot clean up
         rows_writer(out, 0, "", None).discard()
         raise
@@ -233,28 +213,3 @@ def _export(command: Export) -> int:
     for line in lines:
         say(f"  {line}")
     return 0
-
-
-def _on_run(run: Path, task: Any, arguments: dict[str, Any]) -> Any:
-    """Rank 0's result of a task on a run's parts."""
-    from bnsgcn.capacity import check_workers, most_threads
-    from bnsgcn.record.run_folder import RunFolder
-    from bnsgcn.workers.local import run_local
-    from bnsgcn.workers.worker import Job
-    from partition.store import read_manifest
-
-    facts = RunFolder(run).open()
-    if read_manifest(facts.parts_dir).digest != facts.digest:
-        raise UserError(
-            f"{facts.parts_dir} holds other parts than those that {run} was trained on; "
-            f"partition again as then, or train again"
-        )
-    check_workers(facts.parts)
-    job = Job(
-        task=task,
-        workers=facts.parts,
-        threads=min(facts.config.threads, most_threads()),
-        timeout_s=facts.config.timeout_s,
-        arguments=arguments,
-    )
-    return run_local(job)[0]

@@ -23,7 +23,7 @@ from bnsgcn.workers.outcome import FAILURE, Outcome, outcome_of
 from bnsgcn.workers.worker import settle
 from bnsgcn.workers.worker import train as train_task
 from launch.options import Train
-from launch.parts import parts_folder
+from launch.parts import parts_of
 
 GRACE_S = 1.0
 """How long a rank that lost another stays, so that torchrun sees the other end first."""
@@ -38,7 +38,7 @@ def be_worker(command: Train) -> int:
     watch = threading.Thread(target=_watch_others, args=(command.run_dir / "errors", rank), daemon=True)
     watch.start()
     try:
-        parts_dir = parts_folder(command, say if rank == 0 else _say_nothing)
+        parts_dir = parts_of(command, say if rank == 0 else _say_nothing)
         train_task(str(parts_dir), str(command.run_dir), command.options.to_json())
     except Exception as error:
         outcome = outcome_of(error, rank, command.run_dir)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +15,85 @@ import numpy as np
 from partition.assign import Objective, Progress, Recipe
 from partition.build import partition_graph
 from partition.errors import UserError
-from partition.sources import SourceSpec, parse
+from partition.graph import Graph
+from partition.sources import KINDS, SourceSpec, parse
 from partition.store import FORMAT_VERSION, file_digest, folder_digest, read_manifest
+
+CACHE = Path("~/.cache/bnsgcn/parts")
+DEFAULT_PARTS = 2
+
+
+def parts_folder(
+    source: str | Path | Graph,
+    parts: int | None = None,
+    *,
+    method: str = "metis",
+    objective: Objective = "volume",
+    root: Path = CACHE,
+    progress: Progress | None = None,
+) -> Path:
+    """The folder of parts to train on; a SOURCE or a graph is cut into the cache first, where it is not yet.
+
+    Args:
+        source: a folder of parts, a SOURCE or a graph.
+        parts: of a folder, what it is to have; of others `DEFAULT_PARTS` if not given.
+
+    Raises:
+        UserError: There is no such folder or graph, or the folder has another number of parts.
+    """
+    if not isinstance(source, Graph):
+        folder, source = Path(source).expanduser(), str(source)
+        if folder.is_dir():
+            manifest = read_manifest(folder)
+            if parts not in (None, manifest.parts):
+                raise UserError(
+                    f"--parts {parts}, but {folder} holds {manifest.parts} parts; leave --parts out, "
+                    f"or partition into {parts} parts"
+                )
+            return folder
+        looks_like_path = "/" in source or folder.exists()
+        if ":" not in source and source.lower() not in KINDS and looks_like_path:
+            raise UserError(
+                f"{folder} is no folder of parts; make one with bnsgcn partition, or name npz:FILE"
+            )
+    with _alone(root.expanduser()):
+        return cached_parts(source, parts or DEFAULT_PARTS, method, objective, root=root, progress=progress)
+
+
+@contextlib.contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One process at a time, so that workers of one machine do not cut the same graph twice."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def cached_parts(
-    source: str,
+    source: str | Graph,
     parts: int,
     method: str = "metis",
     objective: Objective = "volume",
     seed: int = 0,
-    root: Path | str = "~/.cache/bnsgcn/parts",
+    root: Path | str = CACHE,
     progress: Progress | None = None,
 ) -> Path:
     """The folder of parts of `source` under `root`, made if it is not there yet.
 
     A source that is a file or a folder counts as changed when the size or time of change of anything in it
-    differs, the file of `--method file:` when its content does.
+    differs, a graph in memory when its content does, the file of `--method file:` when its content does.
     """
     recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed)
     made_by = f"{_method(recipe)} {parts} {objective} {seed} {_program()}"
-    key = f"{FORMAT_VERSION} {source} {_state(parse(source))} {made_by}"
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", source.rpartition("/")[2])[:40].strip("-.")
+    if isinstance(source, Graph):
+        named, what = source.name, f"in memory {source.digest()} {source.directed}"
+    else:
+        named, what = source, f"{source} {_state(parse(source))}"
+    key = f"{FORMAT_VERSION} {what} {made_by}"
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", named.rpartition("/")[2])[:40].strip("-.")
     folder = Path(root).expanduser() / f"{name}-{parts}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if folder.exists():
         read_manifest(folder)

@@ -5,8 +5,15 @@ So the sum of all ranks' losses, and of their gradients, is what one process wou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
+
+Loss: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
+"""From logits [T, C] and labels of this rank's training nodes, and the number of those of all ranks, to this
+rank's share of the loss: a sum over its nodes, divided by that number."""
 
 
 def task_loss(logits: Tensor, labels: Tensor, total: float, weights: Tensor | None = None) -> Tensor:

@@ -8,8 +8,9 @@ import os
 import torch
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.nn.models import GNN, build_model
+from bnsgcn.nn.models import GNN
 from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.run import model_of
 from bnsgcn.train.checkpoint import SHARED_NAME
 from bnsgcn.train.seal import Seal, best_folder
 from bnsgcn.train.state_file import State, read_state, sha256_of
@@ -21,13 +22,23 @@ from partition.store import Manifest, read_manifest
 class BestModel:
     """A trained model and what it was made from."""
 
-    model: GNN
+    model: torch.nn.Module
     """In evaluation mode, in the run's number format."""
     config: TrainConfig
     manifest: Manifest
     """Of the parts that it was trained on."""
     epoch: int
     """Epochs trained until then."""
+
+    @property
+    def gnn(self) -> GNN:
+        """The model as one of ours; UserError where it is the user's own."""
+        if not isinstance(self.model, GNN):
+            raise UserError(
+                f"the run's model is a {type(self.model).__name__} of your own, whose layers only you know; "
+                f"use --to FILE.safetensors for its weights, or run.model from Python"
+            )
+        return self.model
 
 
 def best_model(run_dir: str | os.PathLike[str]) -> BestModel:
@@ -40,8 +51,7 @@ def best_model(run_dir: str | os.PathLike[str]) -> BestModel:
     facts = run.open()
     manifest = read_manifest(facts.parts_dir)
     epoch, state = _best_state(run)
-    model = build_model(manifest, facts.config)
-    assert isinstance(model, GNN)
+    model = model_of(manifest, facts.config, facts.own)
     model.to(torch.float64 if facts.config.dtype == "float64" else torch.float32)
     check_shapes(model, state, f"the best checkpoint of {run.path}")
     model.load_state_dict(state)

@@ -37,6 +37,6 @@ def exported(best: BestModel) -> torch.export.ExportedProgram:
     )
     nodes = Dim("nodes")
     shapes = {"x": {0: nodes}, "indptr": {0: nodes + 1}, "indices": {0: Dim("arcs")}}
-    model = copy.deepcopy(best.model).requires_grad_(False)
+    model = copy.deepcopy(best.gnn).requires_grad_(False)
     plain = PlainGNN(model, self_loops=best.config.self_loops).eval()
     return torch.export.export(plain, example, dynamic_shapes=shapes)

@@ -35,7 +35,7 @@ MakeLayer = Callable[[Conv], TheirLayer]
 
 def their_layers(best: BestModel, make: MakeLayer) -> dict[str, TheirLayer]:
     """Every layer of a model under its name, convolutions first."""
-    model: GNN = best.model
+    model: GNN = best.gnn
     found = {}
     for index, conv in enumerate(model.convs):
         assert isinstance(conv, Conv)

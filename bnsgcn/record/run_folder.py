@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bnsgcn.config import TrainConfig
+from bnsgcn.own import NONE_OWN, Reference, References
 from bnsgcn.record.epoch_lines import EpochLines
 from bnsgcn.record.json_file import read_object, write_object, write_whole
 from bnsgcn.record.run_lock import LOCK_NAME, RunLock
@@ -82,6 +83,8 @@ class RunFacts:
     digest: str
     launch: str
     """Identifies the torchrun that trains or trained; empty when none did."""
+    own: References
+    """Functions of the user's own by their kind."""
 
 
 def launch_id() -> str:
@@ -109,7 +112,13 @@ class RunFolder:
         self._lock = RunLock(self.path)
         self._metrics = EpochLines(self.path / "metrics.jsonl")
 
-    def create(self, config: TrainConfig, manifest: PartsIdentity, parts_dir: str | os.PathLike[str]) -> None:
+    def create(
+        self,
+        config: TrainConfig,
+        manifest: PartsIdentity,
+        parts_dir: str | os.PathLike[str],
+        own: References = NONE_OWN,
+    ) -> None:
         """Make the folder on rank 0, or, with `config.resume`, take up the run that is there.
 
         Until `release`, or the end of this process, no other process gets that far.
@@ -119,7 +128,7 @@ class RunFolder:
                 another graph, another partitioning or other options, another process writes here, or the
                 folder cannot be written.
         """
-        self.check(config, manifest)
+        self.check(config, manifest, own)
         facts = {
             "config": config.to_json(),
             "parts_dir": str(Path(parts_dir).resolve()),
@@ -127,12 +136,13 @@ class RunFolder:
             "parts": manifest.parts,
             "digest": manifest.digest,
             "launch": launch_id(),
+            "own": own,
         }
         is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.claim()
-            self._check_content(config, manifest)  # again, now that nobody else can change it
+            self._check_content(config, manifest, own)  # again, now that nobody else can change it
             write_object(self._config, facts)
         except UserError:
             self.release()
@@ -159,12 +169,12 @@ class RunFolder:
         """Let others write here."""
         self._lock.release()
 
-    def check(self, config: TrainConfig, manifest: PartsIdentity) -> None:
+    def check(self, config: TrainConfig, manifest: PartsIdentity, own: References = NONE_OWN) -> None:
         """Raise the errors of `create` without writing anything."""
-        self._check_content(config, manifest)
+        self._check_content(config, manifest, own)
         self._lock.check()
 
-    def _check_content(self, config: TrainConfig, manifest: PartsIdentity) -> None:
+    def _check_content(self, config: TrainConfig, manifest: PartsIdentity, own: References) -> None:
         if not self._config.exists():
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"--run-dir {self.path} is a file; name a folder")
@@ -183,6 +193,7 @@ class RunFolder:
                 f"use {found.parts_dir} or a new --run-dir"
             )
         self._check_options(found.config, config)
+        self._check_own(found.own, own)
 
     def _check_options(self, old: TrainConfig, new: TrainConfig) -> None:
         for name, value in new.to_json().items():
@@ -192,6 +203,15 @@ class RunFolder:
                 raise UserError(
                     f"--{option} is {value}, the run in {self.path} was started with {before}; "
                     f"resume with --{option} {before} or name a new --run-dir"
+                )
+
+    def _check_own(self, old: References, new: References) -> None:
+        for kind in sorted({*old, *new}):
+            before, now = (str(Reference(**own[kind])) if kind in own else "none" for own in (old, new))
+            if before != now:
+                raise UserError(
+                    f"{kind} of your own is {now}, the run in {self.path} was started with {before}; "
+                    f"resume it from Python with the same, bnsgcn.train(..., resume=True), or name a new one"
                 )
 
     def open(self) -> RunFacts:
@@ -209,6 +229,9 @@ class RunFolder:
                 parts=int(values["parts"]),
                 digest=str(values["digest"]),
                 launch=str(values["launch"]),
+                own={
+                    kind: Reference(**where).to_json() for kind, where in dict(values.get("own", {})).items()
+                },
             )
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(

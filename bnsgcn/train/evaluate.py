@@ -12,7 +12,7 @@ from torch import Tensor
 from bnsgcn.config import MetricName
 from bnsgcn.train.counts import ClassScore, count
 from bnsgcn.train.hop_sets import HopSet
-from bnsgcn.train.scores import score
+from bnsgcn.train.scores import OwnMetric, name_of, score
 from partition.labels import TEST, VAL
 from partition.store import Part
 
@@ -21,7 +21,7 @@ from partition.store import Part
 class Scores:
     """Validation and test score of one set of weights; NaN for an empty split."""
 
-    metric: MetricName
+    metric: str
     val: float
     test: float
     per_class: list[ClassScore] = dataclasses.field(default_factory=list)
@@ -41,7 +41,12 @@ def logits_of(model: torch.nn.Module, hops: HopSet) -> Tensor:
 
 
 def evaluate(
-    model: torch.nn.Module, hops: HopSet, part: Part, metric: MetricName, *, per_class: bool = False
+    model: torch.nn.Module,
+    hops: HopSet,
+    part: Part,
+    metric: MetricName | OwnMetric,
+    *,
+    per_class: bool = False,
 ) -> Scores:
     """Scores over all workers' validation and test nodes. Collective."""
     logits = logits_of(model, hops)
@@ -53,7 +58,8 @@ def evaluate(
         truth = torch.from_numpy(np.ascontiguousarray(labels[chosen])).to(logits.device)
         values.append(score(hops.world, metric, logits[index], truth))
     classes = count(hops.world, logits[index], truth).by_class() if per_class else []
-    return Scores(metric=metric, val=values[0], test=values[1], per_class=classes)
+    name = metric if isinstance(metric, str) else name_of(metric)
+    return Scores(metric=name, val=values[0], test=values[1], per_class=classes)
 
 
 def first_non_finite_layer(model: torch.nn.Module, hops: HopSet, layers: list[torch.nn.Module]) -> int | None:

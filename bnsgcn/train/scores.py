@@ -12,6 +12,10 @@ a second and 100 MB, and torchmetrics brings a plotting library that may not eve
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
 from torch import Tensor
 
 from bnsgcn.config import MetricName, TrainConfig
@@ -21,6 +25,8 @@ from bnsgcn.train.curves import area_under_roc, average_precision, mean_over_cla
 from partition.errors import UserError
 from partition.store import Manifest
 
+OwnMetric: TypeAlias = Callable[[Tensor, Tensor], float]
+"""From the logits and labels of all nodes of a split, in any order, to a score; more is better."""
 OF_COUNTS = {"accuracy": Counts.accuracy, "micro-f1": Counts.micro_f1, "macro-f1": Counts.macro_f1}
 OF_CURVES = {"roc-auc": area_under_roc, "average-precision": average_precision}
 
@@ -54,13 +60,27 @@ def chosen_metric(config: TrainConfig, manifest: Manifest) -> tuple[MetricName, 
     return metric, f"metric: {metric}, the default for {why[metric]} (--metric chooses another)"
 
 
-def score(world: World, metric: MetricName, logits: Tensor, labels: Tensor) -> float:
+def name_of(metric: OwnMetric) -> str:
+    """What a metric of the user's own is called."""
+    return str(getattr(getattr(metric, "func", metric), "__name__", type(metric).__name__))
+
+
+def score(world: World, metric: MetricName | OwnMetric, logits: Tensor, labels: Tensor) -> float:
     """The metric over all ranks' nodes; NaN where it is not defined, as without any node. Collective.
 
     Args:
         logits: [N, C] of this rank's nodes; N may be 0.
         labels: int64 [N] or multi-hot [N, C].
     """
+    if callable(metric):
+        return float(metric(_gathered(world, logits), _gathered(world, labels)))
     if metric in OF_CURVES:
         return mean_over_classes(world, OF_CURVES[metric], logits, labels)
     return OF_COUNTS[metric](count(world, logits, labels))
+
+
+def _gathered(world: World, rows: Tensor) -> Tensor:
+    """The rows of all ranks, on every rank: [N, ...] -> [sum of N, ...]. Collective."""
+    counts = world.all_gather(torch.tensor([rows.shape[0]], device=rows.device)).flatten().tolist()
+    every = rows.repeat(world.size, *[1] * (rows.dim() - 1))
+    return world.all_to_all_now(every, [rows.shape[0]] * world.size, counts)

@@ -13,7 +13,7 @@ from torch import Tensor
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.local.boundary import BoolArray, IntArray
-from bnsgcn.nn.loss import task_loss
+from bnsgcn.nn.loss import Loss, task_loss
 from bnsgcn.train.class_weights import class_weights
 from partition.errors import UserError
 from partition.store import Part
@@ -30,6 +30,8 @@ class Target:
         chosen: BoolArray,
         dtype: torch.dtype,
         config: TrainConfig,
+        *,
+        own: Loss | None = None,
     ) -> None:
         """Collective.
 
@@ -37,6 +39,7 @@ class Target:
             logits_rows: inner rows of the part that the logits [D, C] belong to.
             chosen: bool [I], the labelled training nodes among the part's inner rows.
             dtype: of the logits.
+            own: a loss in place of the task's.
 
         Raises:
             UserError: no rank has a labelled training node, or the class weights do not fit.
@@ -46,12 +49,17 @@ class Target:
         self._place = None if places.size == logits_rows.size else torch.from_numpy(places).to(device)
         labels = torch.from_numpy(np.ascontiguousarray(part.labels[logits_rows[places]])).to(device)
         self._labels = labels if labels.dim() == 1 else labels.to(dtype)
+        self._own = own
         self._weights: Tensor | None = None
-        nodes = int(world.all_reduce(torch.tensor([places.size], device=device)))
+        self._nodes = nodes = int(world.all_reduce(torch.tensor([places.size], device=device)))
         self._total: float = nodes
         if nodes == 0:
             raise UserError(
                 "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
+            )
+        if config.class_weights is not None and own is not None:
+            raise UserError(
+                "--class-weights weigh the loss of the task; leave them out with a loss of your own"
             )
         if config.class_weights is not None:
             counts, single = class_counts(world, labels, part.manifest.num_classes), labels.dim() == 1
@@ -63,6 +71,8 @@ class Target:
     def loss(self, logits: Tensor) -> Tensor:
         """This rank's share of the loss of logits [D, C], a scalar."""
         chosen = logits if self._place is None else logits[self._place]
+        if self._own is not None:
+            return self._own(chosen, self._labels, self._nodes)
         return task_loss(chosen, self._labels, self._total, self._weights)
 
 

@@ -19,6 +19,8 @@ from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.exchange.clock import Clock
 from bnsgcn.nn.convert import convert_batch_norms
+from bnsgcn.nn.loss import Loss
+from bnsgcn.nn.models import GNN
 from bnsgcn.record import measurements
 from bnsgcn.record.recorder import Recorder
 from bnsgcn.record.run_folder import Listener, RunFolder
@@ -33,7 +35,7 @@ from bnsgcn.train.hop_sets import HopSet, HopSets, Stage
 from bnsgcn.train.keeper import Keeper
 from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
 from bnsgcn.train.progress import Progress
-from bnsgcn.train.scores import chosen_metric
+from bnsgcn.train.scores import OwnMetric, chosen_metric, name_of
 from bnsgcn.train.target import Target
 from bnsgcn.train.validation import with_validation
 from partition.labels import TRAIN
@@ -56,6 +58,8 @@ class Trainer:
         optimizer: makes the optimiser of the model's parameters; None = Adam with the options' learning rate
             and weight decay, which are not looked at otherwise.
         schedule: factor on the learning rate of every epoch; None = 1.
+        loss: this rank's share of the loss; None = cross-entropy, of multi-hot labels binary cross-entropy.
+        metric: what the best checkpoint is chosen by; None = what the options say.
         run: run folder for records; None = none are written.
         checkpoints: where checkpoints go; None = none, and the best weights are kept in memory.
         listener: follows the run on rank 0.
@@ -74,6 +78,8 @@ class Trainer:
         *,
         optimizer: MakeOptimizer | None = None,
         schedule: Schedule | None = None,
+        loss: Loss | None = None,
+        metric: OwnMetric | None = None,
         run: RunFolder | None = None,
         checkpoints: Checkpoints | None = None,
         listener: Listener | None = None,
@@ -85,14 +91,16 @@ class Trainer:
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
         self.progress = Progress()
-        self.metric, metric_note = chosen_metric(config, part.manifest)
-        self._notes.append(metric_note)
+        named, note = chosen_metric(config, part.manifest)
+        self._score = metric or named
+        self.metric = named if metric is None else name_of(metric)
+        self._notes.append(note if metric is None else f"metric: {self.metric}, a function of your own")
         self._stage = make_stage(world, config, dtype)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
         self._notes += self._stage.notes
         chosen = self._sets.labelled(TRAIN)
-        self._target = Target(world, part, self.training.logits_rows, chosen, dtype, config)
+        self._target = Target(world, part, self.training.logits_rows, chosen, dtype, config, own=loss)
         self._gradients = FlatGradients(self.model.parameters())
         make = optimizer or (lambda chosen: Adam(chosen, lr=config.lr, weight_decay=config.weight_decay))
         self._optimizer = make(list(self.model.parameters()))
@@ -157,7 +165,7 @@ class Trainer:
             {
                 "name": manifest.name,
                 "parts": self.world.size,
-                "model": self.config.model,
+                "model": self.config.model if isinstance(self.model, GNN) else type(self.model).__name__,
                 "epochs": self.config.epochs,
                 "start_epoch": self.progress.epoch,
                 "metric": self.metric,
@@ -218,7 +226,7 @@ class Trainer:
         """
         self.training.drain()
         check_buffers(self.world, self.model)
-        return evaluate(self.model, self.evaluation, self.part, self.metric, per_class=per_class)
+        return evaluate(self.model, self.evaluation, self.part, self._score, per_class=per_class)
 
     def save(self) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""

@@ -39,8 +39,13 @@ class Crew:
     A context: when it is left, no process is left.
     """
 
-    def __init__(self, folder: Path, environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(
+        self, folder: Path, environments: Sequence[Mapping[str, str]], *, relayed: bool = False
+    ) -> None:
+        """With `relayed`, `relay` prints what the workers print."""
         self._folder, self._environments = folder, environments
+        self._said = (folder / "said.txt").open("a+b") if relayed else None
+        self._told = 0
         self._processes: list[subprocess.Popen[bytes]] = []
         self._ends: dict[int, End] = {}
 
@@ -48,7 +53,13 @@ class Crew:
         words = [sys.executable, "-m", "bnsgcn.workers.worker", str(self._folder)]
         try:
             for environment in self._environments:
-                started = subprocess.Popen(words, env=dict(environment), stdin=subprocess.DEVNULL)
+                started = subprocess.Popen(
+                    words,
+                    env=dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._said,
+                    stderr=self._said,
+                )
                 self._processes.append(started)
         except BaseException:
             self._end()
@@ -57,6 +68,19 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         self._end()
+        self.relay()
+        if self._said is not None:
+            self._said.close()
+
+    def relay(self) -> None:
+        """Print what the workers have printed since, where this process's standard output is not theirs."""
+        if self._said is None:
+            return
+        whole = os.pread(self._said.fileno(), 1 << 24, self._told)
+        whole = whole[: whole.rfind(b"\n") + 1]
+        self._told += len(whole)
+        if whole:
+            print(whole.decode(errors="replace"), end="", flush=True)
 
     def ends(self) -> list[End]:
         """How each process ended that has ended until now."""

@@ -28,8 +28,11 @@ GRACE_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def run_local(job: Job) -> list[Any]:
+def run_local(job: Job, *, relayed: bool = False) -> list[Any]:
     """Do `job` on local workers; their results by rank. When it returns or raises, no worker is left.
+
+    Args:
+        relayed: whether this process prints what the workers do; where it does not, they print it themselves.
 
     Raises:
         UserError: A worker found a mistake of the user.
@@ -39,7 +42,7 @@ def run_local(job: Job) -> list[Any]:
     with _signals_noted() as told, tempfile.TemporaryDirectory(prefix="bnsgcn-") as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
-        with Crew(folder, _environments(job, folder)) as crew:
+        with Crew(folder, _environments(job, folder), relayed=relayed) as crew:
             evidence = _watch(crew, job, folder, told)
         outcomes = read_outcomes(folder)
     if told:
@@ -53,6 +56,7 @@ def _watch(crew: Crew, job: Job, folder: Path, told: list[int]) -> Evidence | No
     """Wait until all ranks are done; what is to be seen of them if one failed instead."""
     bad_since_s = 0.0
     while not told:
+        crew.relay()
         ends = crew.ends()
         outcomes = {outcome.rank: outcome for outcome in read_outcomes(folder)} if ends else {}
         bad = [end for end in ends if end.rank not in outcomes or outcomes[end.rank].kind != "done"]

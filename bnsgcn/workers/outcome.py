@@ -40,6 +40,13 @@ class WorkerFailure(RuntimeError):
     """A worker failed for a reason that is not the user's; names the rank."""
 
 
+class RankTraceback(Exception):
+    """The traceback of a rank, as the cause of the failure that it came to."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The end of one worker."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.train.seal import sealed_folders
 from bnsgcn.workers.crew import End
-from bnsgcn.workers.outcome import Outcome, WorkerFailure
+from bnsgcn.workers.outcome import Outcome, RankTraceback, WorkerFailure
 from bnsgcn.workers.worker import Job
 from partition.errors import UserError
 
@@ -70,7 +70,10 @@ def _said(outcome: Outcome) -> UserError | WorkerFailure:
     if outcome.kind == "mistake":
         return UserError(outcome.message)
     what = "lost another rank" if outcome.kind == "lost" else "failed"
-    return WorkerFailure(f"rank {outcome.rank} {what}: {outcome.message}{outcome.traceback()}")
+    failure = WorkerFailure(f"rank {outcome.rank} {what}: {outcome.message}{outcome.traceback()}")
+    if outcome.kept:  # else the message has it
+        failure.__cause__ = RankTraceback(outcome.trace)
+    return failure
 
 
 def _silent(rank: int, stack: str, job: Job) -> WorkerFailure:

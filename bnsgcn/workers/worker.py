@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from bnsgcn.own import NONE_OWN, References
 from bnsgcn.workers.outcome import Outcome, outcome_of
 
 TaskName = Literal["train", "evaluate", "predict", "round_trip"]
@@ -75,13 +76,20 @@ def settle() -> None:
     warnings.simplefilter("ignore")
 
 
-def train(parts_dir: str, run_dir: str, config: dict[str, Any]) -> dict[str, Any]:
+def train(
+    parts_dir: str,
+    run_dir: str,
+    config: dict[str, Any],
+    own: References = NONE_OWN,
+    shown: bool = True,
+) -> dict[str, Any]:
     """Train on this worker's part; the summary."""
     from bnsgcn.config import TrainConfig
     from bnsgcn.run import train_worker
     from bnsgcn.show.face import face
 
-    return train_worker(parts_dir, run_dir, TrainConfig.from_json(config), face(run_dir))
+    listener = face(run_dir) if shown else None
+    return train_worker(parts_dir, run_dir, TrainConfig.from_json(config), listener, own)
 
 
 def evaluate(run_dir: str, per_class: bool) -> dict[str, Any]:

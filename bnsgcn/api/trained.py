@@ -1,0 +1,164 @@
+"""A run that is over, or was stopped: its scores, what it measured, and its model at work.
+
+N nodes   C classes   H width of a layer
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnsgcn.api.caller import alone, interruptible, leave_if_worker, redirected
+from bnsgcn.config import TrainConfig
+from bnsgcn.record.run_folder import RunFolder
+from partition.errors import UserError
+from partition.optional import optional
+
+if TYPE_CHECKING:
+    import torch
+
+    from bnsgcn.train.evaluate import Scores
+
+Rows = npt.NDArray[np.float32]
+
+
+class Run:
+    """What `bnsgcn.train` gives; `bnsgcn.open_run` opens one from its folder.
+
+    Args:
+        path: the run folder.
+        kept: a temporary folder that is to last as long as this object.
+    """
+
+    def __init__(self, path: Path, *, kept: Path | None = None) -> None:
+        self.path = path
+        if kept is not None:
+            weakref.finalize(self, shutil.rmtree, kept, ignore_errors=True)
+
+    def __repr__(self) -> str:
+        found = RunFolder(self.path).summary()
+        if found is None:
+            return f"Run({str(self.path)!r}, not at its end)"
+        return f"Run({str(self.path)!r}, test {found['metric']} {found['test_score']})"
+
+    @property
+    def config(self) -> TrainConfig:
+        """The options."""
+        return RunFolder(self.path).open().config
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says.
+
+        Raises:
+            UserError: The run has not come to its end.
+        """
+        found = RunFolder(self.path).summary()
+        if found is None:
+            raise UserError(f"the run in {self.path} has not come to its end; go on with resume=True")
+        return found
+
+    @property
+    def metric(self) -> str:
+        """What the best checkpoint was chosen by."""
+        return str(self.summary["metric"])
+
+    @property
+    def test_score(self) -> float:
+        """Of the best checkpoint on the test nodes; NaN without any."""
+        return _number(self.summary["test_score"])
+
+    @property
+    def val_score(self) -> float:
+        """Of the best checkpoint on the validation nodes; NaN without any."""
+        return _number(self.summary["val_score"])
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, from 0, after which the validation score was best."""
+        return int(self.summary["best_epoch"])
+
+    @property
+    def history(self) -> dict[str, npt.NDArray[Any]]:
+        """{name: values of all epochs}, of `metrics.jsonl`; NaN where an epoch has none."""
+        lines = RunFolder(self.path).metrics()
+        names = dict.fromkeys(name for line in lines for name in line)
+        columns = {name: np.array([_number(line.get(name)) for line in lines]) for name in names}
+        return columns | ({"epoch": columns["epoch"].astype(np.int64)} if columns else {})
+
+    def to_frame(self) -> Any:
+        """`history` as a pandas.DataFrame, a row an epoch.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return optional("pandas").DataFrame(self.history).set_index("epoch")
+
+    def evaluate(self, *, per_class: bool = False) -> Scores:
+        """Exact scores of the best checkpoint, on as many workers as the run had."""
+        found = self._on_workers("evaluate", {"per_class": per_class}, f"bnsgcn evaluate {self.path}")
+        from bnsgcn.train.counts import ClassScore
+        from bnsgcn.train.evaluate import Scores
+
+        return Scores(**found | {"per_class": [ClassScore(**row) for row in found["per_class"]]})
+
+    def predict(self, nodes: npt.ArrayLike | None = None) -> Rows:
+        """Logits by the best checkpoint, exact: float32 [N, C], in the graph's own order.
+
+        Of `nodes`, where they are given, in their order, their neighbourhood alone is computed.
+        """
+        return self._rows(None, nodes)
+
+    def embeddings(self, layer: int | str = -2, nodes: npt.ArrayLike | None = None) -> Rows:
+        """What a layer gives by the best checkpoint, exact: float32 [N, H], of `nodes` as `predict`.
+
+        Args:
+            layer: its number, from 0 or from the end: -1 are the logits, -2 the rows that the last layer of
+                our models reads; of a module of your own its convolutions count, then the logits. Or the name
+                of any module in `run.model`.
+
+        Raises:
+            UserError: The model has no such layer, or it gives no row for every node.
+        """
+        return self._rows(layer, nodes)
+
+    def _rows(self, layer: int | str | None, nodes: npt.ArrayLike | None) -> Rows:
+        with tempfile.TemporaryDirectory(prefix="bnsgcn-") as folder:
+            out, chosen = Path(folder) / "rows.npy", None
+            if nodes is not None:
+                chosen = str(Path(folder) / "nodes.npy")
+                np.save(chosen, np.asarray(nodes))
+            wanted = {"out": str(out), "embeddings": layer, "nodes": chosen}
+            self._on_workers("predict", wanted, f"bnsgcn predict {self.path} --out FILE.npy")
+            rows: Rows = np.load(out, allow_pickle=False)
+        return rows
+
+    @functools.cached_property
+    def model(self) -> torch.nn.Module:
+        """The model with the weights of the best checkpoint, on the CPU of this process, in eval mode.
+
+        Raises:
+            UserError: There is no whole checkpoint that is the best.
+        """
+        from bnsgcn.out.best_model import best_model
+
+        return best_model(self.path).model
+
+    def _on_workers(self, task: Any, arguments: dict[str, Any], command: str) -> Any:
+        leave_if_worker()
+        alone(f"run.{task}", command)
+        from bnsgcn.workers.jobs import on_run
+
+        with interruptible():
+            return on_run(self.path, task, arguments, relayed=redirected())
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
