@@ -22,6 +22,7 @@ from bnsgcn.nn.models import build_model
 from bnsgcn.own import NONE_OWN, Reference, References, resolve
 from bnsgcn.plan.bytes import layer_widths
 from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
+from bnsgcn.record.hardware import hardware
 from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import Listener, RunFacts, RunFolder
 from bnsgcn.train.agreement import agree, shape_digest
@@ -89,7 +90,8 @@ def train_worker(
         if "model" in own:  # its width and depth are its own
             return trainer.fit()
         least = torch.tensor([sum(least_bytes_of(trainer, process_bytes).values())], device=world.device)
-        return trainer.fit({"least_rss_bytes": int(world.all_reduce(least, "max"))})
+        facts = {"least_rss_bytes": int(world.all_reduce(least, "max")), "hardware": hardware(world)}
+        return trainer.fit(facts)
 
 
 def _of_a_restart(world: World, run: RunFolder, config: TrainConfig) -> TrainConfig:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bnsgcn.show.say import say
-from launch.options import Command, Doctor, Evaluate, Export, Inspect, Partition, Plan, Predict, Train
+from launch.options import Command, Doctor, Evaluate, Export, Inspect, Partition, Plan, Predict, Sweep, Train
 from partition.errors import UserError
 
 
@@ -25,6 +25,11 @@ def do(command: Command) -> int:
         return _plan(command)
     if isinstance(command, Train):
         return train(command)
+    if isinstance(command, Sweep):
+        from launch.sweep import sweep
+
+        sweep(command)
+        return 0
     if isinstance(command, Evaluate):
         return _evaluate(command)
     if isinstance(command, Predict):
@@ -122,7 +127,12 @@ def train(command: Train) -> int:
 
     check_threads(command.options.threads)
     check_workers(command.parts or 1)
-    train_here(parts_of(command, say), command.run_dir, command.options, say=say)
+    if command.seeds is not None:
+        from launch.leaderboard import train_with_seeds
+
+        train_with_seeds(command)
+    else:
+        train_here(parts_of(command, say), command.run_dir, command.options, say=say)
     say(f"  took        {time.monotonic() - begin:.1f} s in all")
     return 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bnsgcn.show.say import complain, show_cursor
 from bnsgcn.workers.outcome import FAILURE, MISTAKE, WorkerFailure, out_of_memory
-from launch.options import Command, Partition, Train
+from launch.options import Command, Partition, Sweep, Train
 from launch.parse import parse
 from partition.errors import Stopped, UserError, one_line
 
@@ -54,7 +54,7 @@ def ending(error: BaseException, command: Command | None = None) -> int:
             mistake = isinstance(error, USER_OS_ERRORS) or error.errno in USER_ERRNOS
             return _said(_os_words(error), MISTAKE if mistake else FAILURE)
     # Training itself is done by the workers: what lacks memory here is the cutting of a SOURCE.
-    here = Partition if isinstance(command, Train) else type(command)
+    here = Partition if isinstance(command, Train | Sweep) else type(command)
     if memory := out_of_memory(error, here.__name__.lower()):
         return _said(memory, FAILURE)
     trace = "".join(traceback.format_exception(error))

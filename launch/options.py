@@ -102,6 +102,9 @@ class Train:
     """What METIS minimises when it cuts a SOURCE."""
     cache_dir: Path = CACHE
     """Where the parts of a SOURCE are kept."""
+    seeds: str | None = None
+    """Train once with each of these seeds, such as 0-9 or 0,3,7, in RUN/seed_K, and show mean and standard
+    deviation; with --resume, what has ended is left as it is."""
     config: Path | None = None
     """TOML file with any of these options; what the command line says wins."""
     options: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -109,6 +112,15 @@ class Train:
     def __post_init__(self) -> None:
         if self.parts is not None and self.parts < 1:
             raise UserError(f"--parts is {self.parts}, must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Train with every combination of option values, one run after the other, and compare them."""
+
+    file: Annotated[Path, Positional("FILE.toml")]
+    """Options of train, source and run-dir among them, with lists of the values to compare. Each run has a
+    folder within run-dir, named by what differs; done again, the command does what is not done yet."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,13 +178,14 @@ def _within(option: str, value: int, low: int, high: int) -> None:
         raise UserError(f"--{option} is {value}, must be in [{low}, {high}]")
 
 
-Command = Partition | Inspect | Plan | Train | Evaluate | Predict | Export | Doctor
+Command = Partition | Inspect | Plan | Train | Sweep | Evaluate | Predict | Export | Doctor
 
 COMMANDS: dict[str, type[Command]] = {
     "partition": Partition,
     "inspect": Inspect,
     "plan": Plan,
     "train": Train,
+    "sweep": Sweep,
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,
@@ -230,8 +243,10 @@ EXAMPLES = {
         "bnsgcn train parts/cora --run-dir runs/cora --model gcn --layers 2 --hidden 16 --lr 0.01",
         "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400",
         "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400 --resume",
+        "bnsgcn train parts/cora --run-dir runs/ten --config cora.toml --seeds 0-9",
         "torchrun --nproc-per-node 4 -m launch.train parts/cora --run-dir runs/cora",
     ),
+    "sweep": ("bnsgcn sweep grid.toml",),
     "evaluate": (
         "bnsgcn evaluate runs/first",
         "bnsgcn evaluate runs/first --per-class",

@@ -46,10 +46,10 @@ def parse(arguments: Sequence[str]) -> Command:
     values = _typed(name, rest)
     path = Path(str(values["config"])) if COMMANDS[name] is Train and "config" in values else None
     if path is None:
-        return _command(name, values)
+        return command_of(name, values)
     from_file = read_file(path, name)
     try:
-        return _command(name, from_file | values)
+        return command_of(name, from_file | values)
     except UserError as error:
         raise _with_origin(error, path, set(from_file) - set(values)) from None
 
@@ -146,26 +146,27 @@ def _near(word: str, known: Sequence[str]) -> str:
     return f"; did you mean '{bare[close[0]]}'?" if close else ""
 
 
-def read_file(path: Path, command: str) -> dict[str, Any]:
-    """What a TOML file says about a command's options, by field.
+def read_file(path: Path, command: str, *, lists: bool = False) -> dict[str, Any]:
+    """What a TOML file says about a command's options, by field; with `lists`, they may have several values.
 
     Raises:
         UserError: It cannot be read, is not TOML, or names what is no option.
     """
+    shown = path if lists else f"--config {path}"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"--config {path} cannot be read: {error.strerror}; name a TOML file") from None
+        raise UserError(f"{shown} cannot be read: {error.strerror}; name a TOML file") from None
     except (ValueError, RecursionError) as error:
         why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"--config {path} is not TOML: {why}") from None
+        raise UserError(f"{shown} is not TOML: {why}") from None
     known = [option.field for option in options_of_kind(COMMANDS[command]) if option.field != "config"]
     named = [field.replace("_", "-") for field in known]
     unknown = [key for key in values if key.replace("-", "_") not in known]
     if unknown:
         raise UserError(f"{path}: {_unknown([key[:60] for key in unknown], named)}")
     for key, value in values.items():
-        if not isinstance(value, bool | int | float | str):
+        if not isinstance(value, bool | int | float | str) and not (lists and isinstance(value, list)):
             kind = (
                 "a table"
                 if isinstance(value, dict)
@@ -177,7 +178,7 @@ def read_file(path: Path, command: str) -> dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in values.items()}
 
 
-def _command(name: str, given: Mapping[str, Any]) -> Command:
+def command_of(name: str, given: Mapping[str, Any]) -> Command:
     """The command from what was typed and read."""
     kind = COMMANDS[name]
     options = options_of_kind(kind)

@@ -37,7 +37,7 @@ def show_quality(quality: Quality, memory: Sequence[int], console: Console | Non
         columns.append(Column(head, [*counts, f"{quality.worst_over_mean[ratio]:.2f}"], rank))
     columns.append(Column("feature\nbytes", [*(size(part.feature_bytes) for part in parts), ""], 8))
     columns.append(Column("worker\nmemory", [*(size(memory[part.part]) for part in parts), ""], 3))
-    _show(console, columns, title=_headline(quality), foot=_footline(quality), bold=len(parts))
+    show_table(columns, console, title=_headline(quality), foot=_footline(quality), bold=len(parts))
 
 
 def show_plan(plan: RunPlan, console: Console | None = None) -> None:
@@ -55,7 +55,7 @@ def show_plan(plan: RunPlan, console: Console | None = None) -> None:
     ]
     title = f"{plan.config.model} on {plan.name}, {plan.parts} workers: {duration(plan.epoch_s)} an epoch"
     foot = f"{size(plan.sent.sent_bytes)} sent an epoch, {size(plan.peak_bytes)} a worker at most"
-    _show(console, columns, title=title, foot=foot)
+    show_table(columns, console, title=title, foot=foot)
 
 
 def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None = None) -> None:
@@ -71,7 +71,7 @@ def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None 
         Column("", ["<- take this" if plan is choice.plan else "" for plan in plans], 2),
     ]
     bold = next(row for row, plan in enumerate(plans) if plan is choice.plan)
-    _show(console, columns, foot=choice.reason, bold=bold)
+    show_table(columns, console, foot=choice.reason, bold=bold)
 
 
 def show_classes(classes: Sequence[Mapping[str, float]], console: Console | None = None) -> None:
@@ -83,11 +83,11 @@ def show_classes(classes: Sequence[Mapping[str, float]], console: Console | None
         columns.append(Column(name, [f"{value:.4f}" for value in values], rank))
     support = [int(row["support"]) for row in classes]
     columns.append(Column("support", [str(count) for count in (*support, sum(support))], 4))
-    _show(console, columns, bold=len(classes))
+    show_table(columns, console, bold=len(classes))
 
 
-def _show(
-    console: Console | None, columns: list[Column], *, foot: str = "", title: str = "", bold: int = -1
+def show_table(
+    columns: list[Column], console: Console | None = None, *, foot: str = "", title: str = "", bold: int = -1
 ) -> None:
     """Print a table with what is above and below it; all of its columns where there is no terminal."""
     shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)

@@ -24,6 +24,7 @@ from bnsgcn.workers.worker import settle
 from bnsgcn.workers.worker import train as train_task
 from launch.options import Train
 from launch.parts import parts_of
+from partition.errors import UserError
 
 GRACE_S = 1.0
 """How long a rank that lost another stays, so that torchrun sees the other end first."""
@@ -38,6 +39,11 @@ def be_worker(command: Train) -> int:
     watch = threading.Thread(target=_watch_others, args=(command.run_dir / "errors", rank), daemon=True)
     watch.start()
     try:
+        if command.seeds is not None:
+            raise UserError(
+                f"--seeds starts workers, which torchrun's cannot: start torchrun for each, with --seed K "
+                f"--run-dir {command.run_dir}/seed_K; then bnsgcn train with --seeds --resume adds them up"
+            )
         parts_dir = parts_of(command, say if rank == 0 else _say_nothing)
         train_task(str(parts_dir), str(command.run_dir), command.options.to_json())
     except Exception as error:

@@ -286,6 +286,15 @@ class RunFolder:
             return read_object(self.path / "summary.json")
         return None
 
+    def ended(self, config: TrainConfig) -> dict[str, Any] | None:
+        """The summary of a run that came to its end with these options; None where there is more to do."""
+        found = self.summary()
+        if found is None or not isinstance(found.get("config"), dict):
+            return None
+        decide = config.to_json().keys() - MAY_CHANGE | {"epochs", "eval_every", "patience"}
+        known = TrainConfig().to_json() | found["config"]
+        return found if all(known[name] == getattr(config, name) for name in decide) else None
+
     def log_error(self, rank: int, text: str) -> Path | None:
         """Keep the traceback of a rank that failed, in a folder that holds a run; where it is."""
         if not self._config.exists():

@@ -257,6 +257,7 @@ class Trainer:
             "best_epoch": progress.best_epoch,
             "epochs": progress.epoch,
             "final_loss": progress.loss,
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             **self._recorder.over_the_run(),
             "parts": self.world.size,
             "config": self.config.to_json(),
