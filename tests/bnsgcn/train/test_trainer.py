@@ -27,6 +27,10 @@ from tests.multiprocess import run_ranks
 CONFIG = TrainConfig(layers=3, hidden=8, dropout=0.2, epochs=12, eval_every=2)
 
 
+SHOWN_S = 0.5
+"""How long the listener takes; an epoch takes milliseconds, also on a machine that does other things."""
+
+
 class Watching(Silent):
     """Keeps what it was told, slowly."""
 
@@ -39,7 +43,7 @@ class Watching(Silent):
         self.started = facts
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
-        time.sleep(0.05)
+        time.sleep(SHOWN_S)
         self.epochs.append(metrics)
 
     def on_end(self, summary: dict[str, Any]) -> None:
@@ -59,7 +63,7 @@ def test_the_listener_is_told_and_its_time_is_not_the_epochs(parts_folder: Parts
     assert [line["epoch"] for line in watching.epochs] == list(range(12))
     assert ["val_score" in line for line in watching.epochs] == [False, True] * 6
     assert watching.ended == summary
-    assert summary["epoch_s_median"] < 0.05
+    assert summary["epoch_s_median"] < SHOWN_S
     spent = summary["compute_s_median"] + summary["halo_wait_s_median"] + summary["reduce_s_median"]
     assert 0 < spent < 2 * summary["epoch_s_median"]
 
