@@ -57,7 +57,7 @@ def _train(world: World, parts: Path, run_dir: Path, config: TrainConfig) -> Non
     from bnsgcn import run
     from bnsgcn.record.run_folder import RunFolder
 
-    trainer = run._trainer(world, open_part(parts, world.rank), config, RunFolder(run_dir), None)
+    trainer = run._trainer(world, open_part(parts, world.rank), config, RunFolder(run_dir), None, own={})
     if world.rank == 0:
         RunFolder(run_dir).create(config, trainer.part.manifest, parts)
     world.barrier()
