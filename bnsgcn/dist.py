@@ -14,68 +14,22 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor
-from torch.distributed import DistError
 
+from bnsgcn.device.place import common_backend, pick_backend, pick_device
+from bnsgcn.device.staging import TAGS, Staging, Step, Work, pieces_of
+from bnsgcn.device.streams import Streams, streams_of
 from bnsgcn.meeting import meet
-from partition.errors import UserError
+from bnsgcn.pending import Pending, posted, raise_meaning
 
 IntList = Iterable[Any]
 """Integers, Python's or NumPy's."""
-_TAGS = 1 << 16
-"""More than there are messages on their way at any time."""
-
-
-class PeerLost(RuntimeError):
-    """Another worker has gone or fallen silent: a consequence, whose cause is to be looked for there."""
-
-
-class Pending:
-    """A collective under way; `wait` may be called again and then costs nothing.
-
-    Until then its world keeps it, with its tensors, even when nobody else knows it any more: a gloo message
-    whose buffer is gone when it arrives would block its connection for good.
-    """
-
-    def __init__(
-        self,
-        works: Sequence[Any] = (),
-        tensors: Sequence[Tensor] = (),
-        world: World | None = None,
-        peers: Sequence[int] | None = None,
-    ) -> None:
-        self._works, self._tensors, self._world, self._peers = works, tensors, world, peers
-        self._given_up = False
-        if works and world is not None:
-            world._held.add(self)
-
-    def wait(self) -> None:
-        """Block until the collective is complete.
-
-        Raises:
-            PeerLost: Another worker is dead or late (within the timeout), or this one has left the group.
-        """
-        if self._given_up:
-            raise PeerLost("this worker left its group before the message had arrived")
-        for number, work in enumerate(self._works):
-            began_s = time.monotonic()
-            try:
-                work.wait()
-            except RuntimeError as error:
-                peer = self._peers[number] if self._peers else None
-                timeout_s = self._world.timeout_s if self._world else float("inf")
-                _raise_meaning(error, time.monotonic() - began_s, timeout_s, peer)
-        self._works, self._tensors = (), ()
-        if self._world is not None:
-            self._world._held.discard(self)
-
-    def give_up(self) -> None:
-        """Let go of everything without waiting: what is still open keeps connections open."""
-        self._works, self._tensors, self._given_up = (), (), True
+Stretch = tuple[int, int, int]
+"""A peer, and its rows: the first and the one after the last."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,31 +44,38 @@ class World:
     """How long to wait for another worker."""
     _messages: Iterator[int] = dataclasses.field(default_factory=itertools.count, compare=False, repr=False)
     """Numbers of `all_to_all` calls, the same on every rank."""
-    _held: set[Pending] = dataclasses.field(default_factory=set, compare=False, repr=False)
+    held: set[Pending] = dataclasses.field(default_factory=set, compare=False, repr=False)
     """All that nobody has waited for."""
+    streams: Streams | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Of a device that is not the CPU."""
+    _staging: Staging | None = dataclasses.field(default=None, compare=False, repr=False)
+    """How a device's rows get to gloo; None = they need no help."""
 
     @classmethod
     def single(cls, device: str = "cpu") -> World:
         """A world of one worker, without a process group."""
-        return cls(rank=0, size=1, device=torch.device(device))
+        place = torch.device(device)
+        return cls(rank=0, size=1, device=place, streams=streams_of(place))
 
     @classmethod
     def start(cls, *, backend: str = "auto", device: str = "auto", timeout_s: float = 600.0) -> World:
         """Join the group that the launcher's environment describes; where there is none, a world of one.
 
         Raises:
-            UserError: nccl without CUDA devices, or more local workers than CUDA devices.
+            UserError: CUDA or nccl is asked for and cannot work here, see device/place.py.
             PeerLost: Not all workers have come within the timeout.
         """
-        place = _pick_device(device)
+        place = pick_device(device)
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
-            return cls(rank=0, size=1, device=place)
-        name = _pick_backend(backend, place)
+            return cls.single(str(place))
+        name = pick_backend(backend, place)
         timeout = datetime.timedelta(seconds=timeout_s)
         began_s = time.monotonic()
         try:
             store, rank = meet(size, timeout)
+            if backend == "auto":
+                name = common_backend(store, rank, size, name, place)
             torch_dist.init_process_group(
                 name,
                 store=store,
@@ -127,13 +88,26 @@ class World:
             waited_s = time.monotonic() - began_s
             if waited_s < timeout_s:  # a device, an address or a port of this worker's own is wrong
                 raise
-            _raise_meaning(error, waited_s, timeout_s)
+            raise_meaning(error, waited_s, timeout_s)
         _let_gloo_yield()
-        return cls(rank=rank, size=size, device=place, backend=name, timeout_s=timeout_s)
+        streams = streams_of(place)
+        return cls._in_group(name, streams, rank=rank, size=size, device=place, timeout_s=timeout_s)
 
     @classmethod
-    def join(cls, rendezvous_file: str, *, rank: int, size: int, timeout_s: float = 60.0) -> World:
-        """Join a gloo group of `size` ranks of one machine that meet at a file."""
+    def join(
+        cls,
+        rendezvous_file: str,
+        *,
+        rank: int,
+        size: int,
+        timeout_s: float = 60.0,
+        device: str = "cpu",
+        streams: Streams | None = None,
+    ) -> World:
+        """Join a gloo group of `size` ranks of one machine that meet at a file.
+
+        `streams`: in place of the device's own.
+        """
         if size > 1:
             torch_dist.init_process_group(
                 "gloo",
@@ -142,14 +116,28 @@ class World:
                 world_size=size,
                 timeout=datetime.timedelta(seconds=timeout_s),
             )
-        backend = "gloo" if size > 1 else None
-        return cls(rank=rank, size=size, device=torch.device("cpu"), backend=backend, timeout_s=timeout_s)
+        backend, place = "gloo" if size > 1 else None, torch.device(device)
+        streams = streams or streams_of(place)
+        return cls._in_group(backend, streams, rank=rank, size=size, device=place, timeout_s=timeout_s)
+
+    @classmethod
+    def _in_group(cls, backend: str | None, streams: Streams | None, **who: Any) -> World:
+        staging = None
+        if backend == "gloo" and streams is not None:
+            staging = Staging(
+                streams,
+                lambda rows, peer, tag: posted(torch_dist.irecv, rows, peer, tag=tag),
+                lambda rows, peer, tag: posted(torch_dist.isend, rows, peer, tag=tag),
+            )
+        return cls(backend=backend, streams=streams, _staging=staging, **who)
 
     def close(self) -> None:
         """Leave the group, with what is still under way given up; safe to call twice."""
-        for pending in self._held:
+        for pending in self.held:
             pending.give_up()
-        self._held.clear()
+        self.held.clear()
+        if self._staging is not None:
+            self._staging.close()
         if self.size > 1 and torch_dist.is_initialized():
             torch_dist.destroy_process_group()
 
@@ -166,22 +154,25 @@ class World:
                 "max": torch_dist.ReduceOp.MAX,
                 "min": torch_dist.ReduceOp.MIN,
             }
-            self._do(torch_dist.all_reduce, values, operation[op])
+            with self._within_reach(values) as there:
+                self._do(torch_dist.all_reduce, there, operation[op])
         return values
 
     def broadcast(self, values: Tensor, source: int = 0) -> Tensor:
         """Overwrite `values` on every rank by those of rank `source`."""
         if self.size > 1:
-            self._do(torch_dist.broadcast, values, source)
+            with self._within_reach(values) as there:
+                self._do(torch_dist.broadcast, there, source)
         return values
 
     def all_gather(self, values: Tensor) -> Tensor:
         """Stack `values` [...] of all ranks: [size, ...]; the shapes must agree."""
         if self.size == 1:
             return values.unsqueeze(0)
-        pieces = [torch.empty_like(values) for _ in range(self.size)]
-        self._do(torch_dist.all_gather, pieces, values.contiguous())
-        return torch.stack(pieces)
+        with self._within_reach(values) as there:
+            pieces = [torch.empty_like(there) for _ in range(self.size)]
+            self._do(torch_dist.all_gather, pieces, there.contiguous())
+        return torch.stack(pieces).to(values.device)
 
     def all_gather_text(self, text: str) -> list[str]:
         """The texts of all ranks, of any lengths."""
@@ -204,14 +195,28 @@ class World:
         if self.size == 1:
             received.copy_(sent)
             return Pending()
-        if self.backend == "gloo" and self.device.type == "cpu":
-            return self._point_to_point(received, sent, receive_splits, send_splits)
-        splits = list(receive_splits), list(send_splits)
-        work = _post(torch_dist.all_to_all_single, received, sent, *splits, async_op=True)
-        return Pending([work], (received, sent), self)
+        into, out = _stretches(receive_splits), _stretches(send_splits)
+        _, first, end = out[self.rank]
+        if first < end:
+            received[slice(*into[self.rank][1:])].copy_(sent[first:end])
+        receives = [into[(self.rank - step) % self.size] for step in range(1, self.size)]
+        sends = [out[(self.rank + step) % self.size] for step in range(1, self.size)]
+        if self.backend == "nccl":
+            return self._grouped(received, sent, receives, sends)
+        tag = next(self._messages) % TAGS
+        if self._staging is None:
+            return self._point_to_point(received, sent, receives, sends, tag)
+        row_bytes = sent.element_size() * sent.shape[1:].numel()
+        pieces = pieces_of(receives, row_bytes, tag), pieces_of(sends, row_bytes, tag)
+        return Pending(self._staging.post(received, sent, *pieces), (received, sent), self)
 
     def _point_to_point(
-        self, received: Tensor, sent: Tensor, receive_splits: Sequence[int], send_splits: Sequence[int]
+        self,
+        received: Tensor,
+        sent: Tensor,
+        receives: Sequence[Stretch],
+        sends: Sequence[Stretch],
+        tag: int,
     ) -> Pending:
         """`all_to_all` by messages between pairs, every receive announced before anything is sent.
 
@@ -219,25 +224,58 @@ class World:
         announcement. gloo's own all_to_all sends first: the announcement then queues behind the rows of
         the other direction, and a link works one way at a time, at half its rate (benchmarks/NOTES.md).
         """
-        tag = next(self._messages) % _TAGS
-        into, out = received.split(list(receive_splits)), sent.split(list(send_splits))
-        into[self.rank].copy_(out[self.rank])
         works, peers = [], []
-        for step in range(1, self.size):
-            peer = (self.rank - step) % self.size
-            if into[peer].numel():
-                works.append(_post(torch_dist.irecv, into[peer], peer, tag=tag))
-                peers.append(peer)
-        for step in range(1, self.size):
-            peer = (self.rank + step) % self.size
-            if out[peer].numel():
-                works.append(_post(torch_dist.isend, out[peer], peer, tag=tag))
-                peers.append(peer)
+        for transfer, rows, stretches in (
+            (torch_dist.irecv, received, receives),
+            (torch_dist.isend, sent, sends),
+        ):
+            for peer, first, end in stretches:
+                if rows[first:end].numel():
+                    works.append(posted(transfer, rows[first:end], peer, tag=tag))
+                    peers.append(peer)
         return Pending(works, (received, sent), self, peers)
+
+    def _grouped(
+        self, received: Tensor, sent: Tensor, receives: Sequence[Stretch], sends: Sequence[Stretch]
+    ) -> Pending:
+        """The same in one group, as nccl wants it; what comes next on the device waits, the host does not."""
+        messages = [
+            torch_dist.P2POp(transfer, rows[first:end], peer)
+            for transfer, rows, stretches in (
+                (torch_dist.irecv, received, receives),
+                (torch_dist.isend, sent, sends),
+            )
+            for peer, first, end in stretches
+            if rows[first:end].numel()
+        ]
+        works: list[Work] = list(posted(torch_dist.batch_isend_irecv, messages)) if messages else []
+        if self.streams is not None:  # one's own rows are copied on the stream that this was called on
+            works.append(Step(self.streams.mark().hold))
+        return Pending(works, (received, sent), self)
+
+    def leaving(self, *lent: Tensor | None) -> contextlib.AbstractContextManager[None]:
+        """Inside, rows are packed and sent beside what is computed; it reads `lent`. On CPU in turn."""
+        return contextlib.nullcontext() if self.streams is None else self.streams.leaving(*lent)
+
+    def upload(self, values: Tensor) -> Tensor:
+        """Values of the host on this world's device; the host does not wait."""
+        return values if self.streams is None else self.streams.upload(values)
+
+    @contextlib.contextmanager
+    def _within_reach(self, values: Tensor) -> Iterator[Tensor]:
+        """`values` where the transport can read and overwrite them."""
+        if self._staging is None or self.streams is None:
+            yield values
+            return
+        room = self.streams.room_for(values)
+        self.streams.copy(room, values)
+        self.streams.mark().synchronize()
+        yield room
+        self.streams.copy(values, room)
 
     def _do(self, collective: Callable[..., Any], *given: Any) -> None:
         """One collective, waited for."""
-        Pending([_post(collective, *given, async_op=True)], (), self).wait()
+        Pending([posted(collective, *given, async_op=True)], (), self).wait()
 
     def all_to_all_now(self, sent: Tensor, send_splits: IntList, receive_splits: IntList) -> Tensor:
         """`all_to_all` of rows on this world's device into a new tensor, waited for."""
@@ -247,28 +285,10 @@ class World:
         return received
 
 
-def _post(transfer: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """Start a transfer; over a connection that is broken already this fails at once."""
-    try:
-        return transfer(*given, **named)
-    except RuntimeError as error:
-        _raise_meaning(error, 0.0, float("inf"))
-
-
-def _raise_meaning(
-    error: RuntimeError, waited_s: float, timeout_s: float, peer: int | None = None
-) -> NoReturn:
-    """Raise what an error of a transfer or of the store says about the other workers.
-
-    gloo raises plain RuntimeErrors, nccl and the store DistErrors: the other side is the cause of both. A
-    subclass of another kind, such as that for memory that a device lacks, is this worker's own and stays.
-    """
-    if type(error) is not RuntimeError and not isinstance(error, DistError):
-        raise error
-    who = "another rank" if peer is None else f"rank {peer}"
-    if waited_s >= timeout_s:
-        raise PeerLost(f"{who} has not answered for {timeout_s:g} s (--timeout-s)") from error
-    raise PeerLost(f"the connection to {who} has broken") from error
+def _stretches(splits: Sequence[int]) -> list[Stretch]:
+    """Where each peer's rows are."""
+    ends = list(itertools.accumulate(splits))
+    return [(peer, end - count, end) for peer, (count, end) in enumerate(zip(splits, ends, strict=True))]
 
 
 def _let_gloo_yield() -> None:
@@ -281,35 +301,3 @@ def _let_gloo_yield() -> None:
         for task in Path("/proc/self/task").iterdir():
             if (task / "comm").read_text().startswith("gloo_tcp"):
                 os.sched_setscheduler(int(task.name), os.SCHED_BATCH, os.sched_param(0))
-
-
-def local_size() -> int:
-    """Workers on this machine, as torchrun says; 1 outside torchrun."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def _pick_device(name: str) -> torch.device:
-    wants_cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    if not wants_cuda:
-        return torch.device("cpu")
-    count, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
-    if local_size() > count:
-        if name == "auto":
-            return torch.device("cpu")
-        fewer = f"use at most {count} workers a machine or --device cpu" if count else "use --device cpu"
-        raise UserError(
-            f"--device cuda with {local_size()} local workers but {count} CUDA devices here; {fewer}"
-        )
-    device = torch.device("cuda", local_rank)
-    torch.cuda.set_device(device)
-    return device
-
-
-def _pick_backend(name: str, device: torch.device) -> str:
-    if name == "auto":
-        return "nccl" if device.type == "cuda" else "gloo"
-    if name == "nccl" and device.type != "cuda":
-        raise UserError(
-            "--backend nccl needs CUDA tensors and there is no CUDA device here; use --backend gloo"
-        )
-    return name

@@ -8,6 +8,7 @@ import platform
 import shutil
 
 from bnsgcn.capacity import core_count
+from bnsgcn.config import BackendName, DeviceName
 from bnsgcn.show.face import short
 from bnsgcn.show.say import say
 from bnsgcn.workers.local import run_local
@@ -39,7 +40,7 @@ def examine() -> int:
         return 1
     _say_devices()
     _say_kernels()
-    return 0 if _try_round_trip() else 1
+    return 0 if _try_round_trips() else 1
 
 
 def _say_version(name: str) -> bool:
@@ -80,15 +81,33 @@ def _say_kernels() -> None:
         say(f"{'' if number else 'kernels':<16} {row.name:<9} {speed}{chosen} ({row.note})")
 
 
-def _try_round_trip() -> bool:
+def _try_round_trips() -> bool:
+    """Each transport between two workers of this machine, over the devices that there are."""
+    import torch
+
+    good = _try_round_trip("gloo", "cpu")
+    devices = torch.cuda.device_count()
+    if devices:
+        good &= _try_round_trip("gloo", "cuda")
+    if devices > 1 and torch.distributed.is_nccl_available():
+        good &= _try_round_trip("nccl", "cuda")
+    else:
+        needed = "a torch with nccl" if devices > 1 else f"2 CUDA devices, here are {devices}"
+        say(f"{'':<16} nccl needs {needed}")
+    return good
+
+
+def _try_round_trip(backend: BackendName, device: DeviceName) -> bool:
+    arguments = {"megabytes": MEGABYTES, "backend": backend, "device": device}
+    heading = f"{'round trip' if device == 'cpu' else '':<16} two processes over {backend}"
+    heading += "" if device == "cpu" else f", {device}"
     try:
-        results = run_local(Job(task="round_trip", workers=2, arguments={"megabytes": MEGABYTES}))
+        results = run_local(Job(task="round_trip", workers=2, arguments=arguments))
     except (WorkerFailure, UserError) as error:
-        say(f"{'round trip':<16} failed: {str(error).splitlines()[0]}")
+        say(f"{heading}: failed: {str(error).splitlines()[0]}")
         return False
     seconds = max(result["seconds"] for result in results)
     rate = short(int(results[0]["megabytes"] / seconds * 1e6))
     intact = all(result["intact"] for result in results)
-    state = "rows intact" if intact else "ROWS DAMAGED"
-    say(f"{'round trip':<16} two processes over gloo: {state}, {rate}B/s")
+    say(f"{heading}: {'rows intact' if intact else 'ROWS DAMAGED'}, {rate}B/s")
     return intact

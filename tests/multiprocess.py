@@ -36,7 +36,13 @@ class RankFailure(AssertionError):
 
 
 def run_ranks(
-    fn: Callable[..., Any], size: int, tmp_path: Path, *args: Any, timeout_s: float = 60, fresh: bool = False
+    fn: Callable[..., Any],
+    size: int,
+    tmp_path: Path,
+    *args: Any,
+    timeout_s: float = 60,
+    fresh: bool = False,
+    device: str = "cpu",
 ) -> list[Any]:
     """Results of `fn(world, *args)` on `size` ranks, in rank order.
 
@@ -44,6 +50,8 @@ def run_ranks(
         fn: A module-level function; arguments and results are pickled.
         timeout_s: Seconds for the whole call.
         fresh: Use processes of their own, ended afterwards (for tests that change or measure a process).
+        device: Where the ranks compute: cpu, cuda (one GPU, gloo), or `late`, a CPU that copies as late as a
+            device may (tests/bnsgcn/device/late_streams.py).
 
     Raises:
         RankFailure: A rank raised, exited or was not done in time.
@@ -51,7 +59,7 @@ def run_ranks(
     ranks = [] if fresh else _kept
     _fill(ranks, size)
     try:
-        results = _call(ranks[:size], fn, args, tmp_path, timeout_s)
+        results = _call(ranks[:size], fn, args, tmp_path, timeout_s, device)
     except BaseException:
         _end(ranks)
         raise
@@ -103,12 +111,17 @@ atexit.register(_end, _kept)
 
 
 def _call(
-    ranks: list[_Rank], fn: Callable[..., Any], args: tuple[Any, ...], tmp_path: Path, timeout_s: float
+    ranks: list[_Rank],
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    tmp_path: Path,
+    timeout_s: float,
+    device: str,
 ) -> list[Any]:
     meeting = tmp_path / f"rendezvous-{uuid.uuid4().hex}"
     function = pickle.dumps((fn, args))
     for index, rank in enumerate(ranks):
-        rank.line.send((list(sys.path), index, len(ranks), str(meeting), timeout_s, function))
+        rank.line.send((list(sys.path), index, len(ranks), str(meeting), timeout_s, device, function))
     answers: dict[int, Any] = {}
     failures: list[str] = []
     deadline = time.monotonic() + timeout_s
@@ -162,26 +175,30 @@ def serve(fd: int) -> None:
     line = Connection(fd)
     while True:
         try:
-            sys.path[:], index, size, meeting, timeout_s, function = line.recv()
+            sys.path[:], index, size, meeting, timeout_s, device, function = line.recv()
         except EOFError:
             return
         with _stack(Path(meeting), index).open("w") as stack:
             faulthandler.register(signal.SIGUSR1, stack)
-            line.send(_answer(index, size, meeting, timeout_s, function))
+            line.send(_answer(index, size, meeting, timeout_s, device, function))
             faulthandler.unregister(signal.SIGUSR1)
 
 
-def _answer(index: int, size: int, meeting: str, timeout_s: float, function: bytes) -> tuple[bool, Any]:
+def _answer(
+    index: int, size: int, meeting: str, timeout_s: float, device: str, function: bytes
+) -> tuple[bool, Any]:
     import torch
 
     from bnsgcn.dist import World
+    from tests.bnsgcn.device.late_streams import LateStreams
 
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
     torch.manual_seed(0)
     try:
         fn, args = pickle.loads(function)
-        world = World.join(meeting, rank=index, size=size, timeout_s=max(30.0, timeout_s))
+        where: dict[str, Any] = {"streams": LateStreams()} if device == "late" else {"device": device}
+        world = World.join(meeting, rank=index, size=size, timeout_s=max(30.0, timeout_s), **where)
         result = pickle.dumps(fn(world, *args))
         if torch.distributed.is_initialized():
             # A rank that is done must not leave while others still connect; one may have left on purpose.

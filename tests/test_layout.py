@@ -67,6 +67,8 @@ ROOMS = (
     "own",
     "capacity",
     "meeting",
+    "device",
+    "pending",
     "dist",
     "kernels",
     "record",

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnsgcn.dist import Pending
 from bnsgcn.exchange.draws import LayerDraw
+from bnsgcn.pending import Pending
 
 
 class Flight:

@@ -95,7 +95,7 @@ def outcome_of(
 
     Of all but mistakes the traceback is kept in the run folder, where there is one.
     """
-    from bnsgcn.dist import PeerLost
+    from bnsgcn.pending import PeerLost
 
     ours = type(error).__module__.partition(".")[0] in ("bnsgcn", "partition", "launch")
     line = printable(" ".join(str(error).split())) if ours else one_line(error)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from bnsgcn.config import BackendName, DeviceName
 from bnsgcn.own import NONE_OWN, References
 from bnsgcn.workers.outcome import Outcome, outcome_of
 
@@ -106,23 +107,25 @@ def predict(run_dir: str, out: str, **wanted: Any) -> list[int]:
     return list(predict_run(run_dir, out, **wanted))
 
 
-def round_trip(megabytes: int) -> dict[str, float]:
+def round_trip(megabytes: int, backend: BackendName = "gloo", device: DeviceName = "cpu") -> dict[str, float]:
     """Send rows to the next rank and back; seconds, and whether they came back unchanged."""
     import torch
 
     from bnsgcn.dist import World
 
-    world = World.start(backend="gloo", device="cpu", timeout_s=30)
+    world = World.start(backend=backend, device=device, timeout_s=30)
     peer = (world.rank + 1) % world.size
     splits = [0] * world.size
     splits[peer] = megabytes * 1024
-    rows = torch.full((splits[peer], 256), float(world.rank))
+    rows = torch.full((splits[peer], 256), float(world.rank), device=world.device)
     there, back = torch.empty_like(rows), torch.empty_like(rows)
     for _ in range(2):  # the first time pays for connections and fresh memory
         world.barrier()
         begin = time.perf_counter()
         world.all_to_all(there, rows, splits, splits).wait()
         world.all_to_all(back, there, splits, splits).wait()
+        if world.streams is not None:
+            world.streams.mark().synchronize()
         seconds = time.perf_counter() - begin
     intact = torch.equal(back, rows) and bool((there == peer).all())
     world.close()

@@ -10,9 +10,9 @@ from unittest import mock
 import pytest
 import torch
 
-from bnsgcn.dist import PeerLost, Pending, World, _pick_device, _post
+from bnsgcn.dist import World
 from bnsgcn.meeting import MEETING
-from partition.errors import UserError
+from bnsgcn.pending import PeerLost, Pending, posted
 from tests.multiprocess import run_ranks
 
 TIMEOUT_S = 1.0
@@ -74,14 +74,14 @@ def test_an_error_of_ones_own_is_no_lost_peer() -> None:
 
     for own in (LocalError("out of memory"), ValueError("not a tensor")):
         with pytest.raises(type(own)) as caught:
-            _post(mock.Mock(side_effect=own))
+            posted(mock.Mock(side_effect=own))
         assert caught.value is own
         with pytest.raises(type(own)) as caught:
             Pending([mock.Mock(wait=mock.Mock(side_effect=own))], (), World.single()).wait()
         assert caught.value is own
     for other in (RuntimeError("gloo"), torch.distributed.DistNetworkError("store")):
         with pytest.raises(PeerLost, match="another rank has broken"):
-            _post(mock.Mock(side_effect=other))
+            posted(mock.Mock(side_effect=other))
 
 
 def test_nobody_else_comes(tmp_path: Path) -> None:
@@ -96,15 +96,3 @@ def test_a_wrong_device_for_sockets_is_this_worker_s_own_failure(tmp_path: Path)
     with mock.patch.dict(os.environ, environment), pytest.raises(RuntimeError, match="nowhere0") as caught:
         World.start(device="cpu", timeout_s=20)
     assert not isinstance(caught.value, PeerLost)
-
-
-@pytest.mark.parametrize(
-    ("count", "way"), [(0, "use --device cpu"), (1, "use at most 1 workers a machine or")]
-)
-def test_more_workers_than_devices(count: int, way: str) -> None:
-    with (
-        mock.patch.dict(os.environ, {"LOCAL_WORLD_SIZE": "2"}),
-        mock.patch("torch.cuda.device_count", return_value=count),
-        pytest.raises(UserError, match=f"2 local workers but {count} CUDA devices here; {way}"),
-    ):
-        _pick_device("cuda")

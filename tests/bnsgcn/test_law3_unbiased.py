@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.dist import Pending, World
+from bnsgcn.dist import World
 from bnsgcn.exchange import sampling
 from bnsgcn.exchange.sampling import (
     ListDraw,
@@ -30,6 +30,7 @@ from bnsgcn.exchange.sampling import (
 )
 from bnsgcn.exchange.wire import Wire
 from bnsgcn.kernels import random_bits, select
+from bnsgcn.pending import Pending
 from partition.build import partition_graph
 from partition.graph import Graph
 from tests.bnsgcn.by_hand import drawn_slots, original_ids
@@ -77,7 +78,7 @@ def aggregate(trainer: Any, epoch: int) -> torch.Tensor:
     hop = trainer.training.hops[0]
     generator = torch.Generator().manual_seed(trainer.world.rank)
     x = torch.randn(len(hop.src), 3, generator=generator, dtype=torch.float64)
-    h, arriving = hop.post(x)
+    h, arriving = hop.post(x.to(trainer.world.device))
     return hop.sum(h, arriving)
 
 
@@ -119,7 +120,7 @@ def mean_over_draws(world: World, folder: Path, config: TrainConfig, biased: boo
         while epoch == 0 or epoch < current["number"]:
             current["index"] = epoch
             sampled = aggregate(trainer, epoch)
-            number = torch.tensor([current["number"]])
+            number = torch.tensor([current["number"]], device=world.device)
             current["number"] = int(world.all_reduce(number, "max"))
             mean += current["chance"] * sampled
             total += current["chance"]

@@ -19,14 +19,15 @@ import pytest
 import torch
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.dist import PeerLost, Pending, World
+from bnsgcn.dist import World
+from bnsgcn.pending import PeerLost, Pending
 from partition.build import partition_graph
 from tests.bnsgcn.runs import trainer_of, weights_digest
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import RankFailure, run_ranks
 
-EPOCHS = 100
-BASE = TrainConfig(layers=2, hidden=4, dropout=0.2, epochs=EPOCHS, eval_every=35)
+EPOCHS = 200
+BASE = TrainConfig(layers=2, hidden=4, dropout=0.2, epochs=EPOCHS, eval_every=70)
 SLEEP_S, SLEEPS = 2e-3, 0.08
 
 COMBINATIONS = [
@@ -190,7 +191,7 @@ def forget_messages(world: World) -> tuple[int, float]:
         gc.collect()
     received = torch.zeros(ROWS, 1)
     world.all_to_all(received, torch.full((ROWS, 1), 2.0), splits, splits).wait()
-    return len(world._held), float(received.sum())
+    return len(world.held), float(received.sum())
 
 
 @pytest.mark.multi
@@ -201,16 +202,16 @@ def test_messages_that_nobody_waits_for_block_no_later_ones(tmp_path: Path) -> N
 def test_an_exchange_that_was_waited_for_is_let_go() -> None:
     world = World.single()
     pending = Pending([mock.Mock()], (torch.ones(1),), world)
-    assert world._held == {pending}
+    assert world.held == {pending}
     pending.wait()
     pending.wait()
-    assert not world._held
+    assert not world.held
 
 
 def test_what_was_given_up_says_so() -> None:
     world = World.single()
     pending = Pending([mock.Mock()], (torch.ones(1),), world)
     world.close()
-    assert not world._held
+    assert not world.held
     with pytest.raises(PeerLost, match="left its group"):
         pending.wait()

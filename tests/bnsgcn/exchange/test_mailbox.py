@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from bnsgcn.dist import Pending
 from bnsgcn.exchange.mailbox import Flight, Mailbox
+from bnsgcn.pending import Pending
 
 
 class Slow(Pending):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.dist import PeerLost
+from bnsgcn.pending import PeerLost
 from bnsgcn.workers.outcome import LESS_MEMORY, Kind, Outcome, WorkerFailure, outcome_of, read_outcomes
 from partition.errors import UserError
 

@@ -1,0 +1,1 @@
+"""Tests of devices, streams and staging."""
