@@ -1,6 +1,7 @@
 """From an epoch's draw to what each layer sends and receives: rows, splits, scales, compacted halo blocks.
 
 A `LayerDraw` is made from stored blocks by keeping the columns that were drawn: no sort, no rebuild.
+They are made on the host, and are on their way to the device while it computes the epoch before.
 Draws are pure functions of (seed, epoch), so a resumed run makes the same ones again. Those below rate 1 are
 from the base lists, which are those of the lowest layer that exchanges.
 
@@ -25,6 +26,8 @@ from bnsgcn.exchange.sampling import FloatArray
 from bnsgcn.kernels import Block
 from bnsgcn.local.blocks import Degrees, LayerBlocks
 from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, as_index, kept_splits
+
+_HOST = torch.device("cpu")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -197,28 +200,28 @@ class SampledDraws:
 
     def _make(self, layer: int, epoch: int) -> LayerDraw:
         sent, scale = self._base_draw(layer, epoch)
-        plan, device = self._layers[layer].plan, self._world.device
+        plan, upload = self._layers[layer].plan, self._world.upload
         send_place, recv_place = self._places[layer]
         keep_sent, slot_scale = sent[send_place], scale[recv_place]
         kept = slot_scale > 0
         slots, entries = np.flatnonzero(kept), np.flatnonzero(keep_sent)
-        weights = torch.from_numpy(slot_scale[slots]).to(device, torch.float64) if self._how.scaled else None
+        halo, kernels = self._layers[layer].halo_at_home, self._layers[layer].halo.kernels
+        cut = _keep_columns(halo, slots)
         return LayerDraw(
             epoch=epoch,
-            send_rows=as_index(plan.send_rows[entries], device),
-            send_entries=as_index(entries, device),
+            send_rows=upload(as_index(plan.send_rows[entries], _HOST)),
+            send_entries=upload(as_index(entries, _HOST)),
             send_splits=tuple(kept_splits(keep_sent, plan.send_splits).tolist()),
-            recv_slots=as_index(slots, device),
+            recv_slots=upload(as_index(slots, _HOST)),
             recv_splits=tuple(kept_splits(kept, plan.recv_splits).tolist()),
-            scale=weights,
-            block=_keep_columns(self._layers[layer].halo, slots),
+            scale=upload(torch.from_numpy(slot_scale[slots])) if self._how.scaled else None,
+            block=Block(cut.csr.moved(upload), cut.transposed.moved(upload), kernels),
         )
 
 
 def _keep_columns(block: Block, columns: IntArray) -> Block:
-    """The block with only `columns` (ascending), renumbered in that order; one pass over the arcs."""
+    """A block of host memory with only `columns` (ascending), renumbered in that order; one pass over it."""
     place = np.full(block.csr.num_cols, -1, np.int32)
     place[columns] = np.arange(columns.size, dtype=np.int32)
-    device = block.csr.device
-    csr = block.kernels.compact(block.csr, torch.from_numpy(place).to(device), columns.size)
-    return Block(csr, block.kernels.select_rows(block.transposed, as_index(columns, device)), block.kernels)
+    csr = block.kernels.compact(block.csr, torch.from_numpy(place), columns.size)
+    return Block(csr, block.kernels.select_rows(block.transposed, as_index(columns, _HOST)), block.kernels)

@@ -64,6 +64,11 @@ class Lane:
         self._asked = False
         self._probe: Probe | None = None
 
+    def prepare(self, epoch: int) -> None:
+        """Make the draw of a later epoch, on the host, while the device computes."""
+        with self._spans.measure("draw"):
+            self._draws.draw(self._layer, epoch)
+
     def post_features(self, h: Tensor, scale: Tensor | None) -> None:
         """Boundary rows of h [C, F], times `scale` [C], leave under this epoch's draw."""
         epoch, dtype, wire = self._clock.epoch, h.dtype, self._policy.feature_wire
@@ -71,14 +76,16 @@ class Lane:
             draw = self._draws.draw(self._layer, epoch)
         if self._asked:
             self._probe, self._asked = Probe(epoch, self._exact_rows(h, scale)), False
-        if scale is None:
-            sent = wire.pack(h, draw.send_rows, self._key(random_bits.Stream.FEATURE_ROUNDING))
-        else:
-            rows = self._kernels.gather_rows(h, draw.send_rows, scale=scale[draw.send_rows])
-            sent = wire.pack(rows, None, self._key(random_bits.Stream.FEATURE_ROUNDING))
         received = wire.room(sum(draw.recv_splits), h.shape[1], h)
+        with self._world.leaving(h, scale):
+            key = self._key(random_bits.Stream.FEATURE_ROUNDING)
+            if scale is None:
+                sent = wire.pack(h, draw.send_rows, key)
+            else:
+                rows = self._kernels.gather_rows(h, draw.send_rows, scale=scale[draw.send_rows])
+                sent = wire.pack(rows, None, key)
+            pending = self._world.all_to_all(received, sent, draw.recv_splits, draw.send_splits)
         self._sent.features += sent.numel() * sent.element_size()
-        pending = self._world.all_to_all(received, sent, draw.recv_splits, draw.send_splits)
 
         def arrive(packed: Tensor) -> Tensor:
             return self._arrive_features(wire.unpack(packed, dtype), draw, epoch)
@@ -92,7 +99,7 @@ class Lane:
             if self._cached is None:
                 self._cached = self._zeros(self._full, rows.shape[1], rows.dtype)
             self._cached[draw.recv_slots] = rows
-        self._origin[draw.recv_slots] = epoch
+        self._origin.index_fill_(0, draw.recv_slots, epoch)
         return rows
 
     def take_features(self, features: int, dtype: torch.dtype) -> tuple[Arrival, LayerDraw]:
@@ -150,10 +157,12 @@ class Lane:
         """The gradient of the halo rows goes back to their owners, under the draw that they came with."""
         wire = self._policy.gradient_wire
         index = draw.recv_slots if self._policy.cache else None
-        sent = wire.pack(gradient.contiguous(), index, self._key(random_bits.Stream.GRADIENT_ROUNDING))
         received = wire.room(sum(draw.send_splits), gradient.shape[1], gradient)
+        with self._world.leaving(gradient):
+            key = self._key(random_bits.Stream.GRADIENT_ROUNDING)
+            sent = wire.pack(gradient.contiguous(), index, key)
+            pending = self._world.all_to_all(received, sent, draw.send_splits, draw.recv_splits)
         self._sent.gradients += sent.numel() * sent.element_size()
-        pending = self._world.all_to_all(received, sent, draw.send_splits, draw.recv_splits)
         dtype = gradient.dtype
 
         def arrive(packed: Tensor) -> Tensor:

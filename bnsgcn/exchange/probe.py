@@ -18,32 +18,32 @@ from bnsgcn.dist import World
 
 @dataclasses.dataclass
 class Probe:
-    """Sums of squares of this rank; `results` adds up the ranks.
+    """Sums of squares of this rank, on its device; `results` adds up the ranks.
 
     fresh: [H, F], every halo slot's value of this epoch.   epoch: the epoch that is watched.
     """
 
     epoch: int
     fresh: Tensor
-    error: float = 0.0
-    exact: float = 0.0
-    gap: float = 0.0
-    level: float = 0.0
-    age: float = 0.0
+    error: Tensor | float = 0.0
+    exact: Tensor | float = 0.0
+    gap: Tensor | float = 0.0
+    level: Tensor | float = 0.0
+    age: Tensor | float = 0.0
     rows: int = 0
 
     def saw_rows(self, rows: Tensor, slots: Tensor, origin: Tensor) -> None:
         """The layer computes with rows [R, F] of `slots` [R], whose values are of epochs `origin` [R]."""
         expected = self.fresh[slots]
-        self.gap += float((rows - expected).double().pow(2).sum())
-        self.level += float(expected.double().pow(2).sum())
-        self.age += float((self.epoch - origin).double().sum())
+        self.gap += (rows - expected).double().pow(2).sum()
+        self.level += expected.double().pow(2).sum()
+        self.age += (self.epoch - origin).double().sum()
         self.rows += slots.numel()
 
     def saw_sum(self, approximate: Tensor, exact: Tensor) -> None:
         """The layer's aggregate [D, F], as it is and as an exact exchange would have made it."""
-        self.error += float((approximate - exact).double().pow(2).sum())
-        self.exact += float(exact.double().pow(2).sum())
+        self.error += (approximate - exact).double().pow(2).sum()
+        self.exact += exact.double().pow(2).sum()
 
     def results(self, world: World) -> dict[str, float]:
         """Relative error of the aggregate, relative gap of the rows used, their mean age. Collective.
@@ -51,7 +51,7 @@ class Probe:
         What there was nothing of is left out: no row was used, or a model of one's own sums by itself.
         """
         sums = torch.tensor(
-            [self.error, self.exact, self.gap, self.level, self.age, float(self.rows)],
+            [float(each) for each in (self.error, self.exact, self.gap, self.level, self.age, self.rows)],
             dtype=torch.float64,
             device=world.device,
         )

@@ -10,6 +10,7 @@ Shapes:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -94,9 +95,12 @@ class Csr:
         """The block on `device`; itself when it is there already."""
         if self.device == torch.device(device):
             return self
-        weights = None if self.weights is None else self.weights.to(device)
-        moved = self.indptr.to(device), self.indices.to(device)
-        return Csr(*moved, self.num_rows, self.num_cols, weights)
+        return self.moved(lambda piece: piece.to(device))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Csr:
+        """The block with its arrays moved one by one."""
+        weights = None if self.weights is None else move(self.weights)
+        return Csr(move(self.indptr), move(self.indices), self.num_rows, self.num_cols, weights)
 
     def degrees(self) -> Tensor:
         """Arcs of each row: [R]."""

@@ -18,7 +18,7 @@ import torch
 
 from bnsgcn.config import PRUNE_BELOW
 from bnsgcn.dist import World
-from bnsgcn.kernels import Block, Csr, Kernels
+from bnsgcn.kernels import Block, Csr, Kernels, select
 from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, plan_halo, to_owners
 from partition.labels import TRAIN
 from partition.store import Part
@@ -33,6 +33,7 @@ class LayerBlocks:
 
     source, destination: int64 [C], [D], inner rows of the part, ascending.   destination_place: int64 [D],
     places of the destination rows among the source rows; None where the two are the same rows.
+    halo_at_home: the halo block in host memory, that draws are cut from; on CPU the halo block itself.
     """
 
     source: IntArray
@@ -40,6 +41,7 @@ class LayerBlocks:
     destination_place: IntArray | None
     inner: Block
     halo: Block
+    halo_at_home: Block
     plan: HaloPlan
 
 
@@ -93,7 +95,8 @@ class BlockBuilder:
     def __init__(self, world: World, view: View, kernels: Kernels, *, prune: bool) -> None:
         self._world, self._view, self._kernels, self._prune = world, view, kernels, prune
         self._every_row = np.flatnonzero(view.rows)
-        self._whole: tuple[Block, dict[bytes, Block]] | None = None
+        self._kernels_at_home = kernels if world.device.type == "cpu" else select()
+        self._whole: tuple[Block, dict[bytes, tuple[Block, Block]]] | None = None
 
     def layers(self, depth: int, targets: BoolArray) -> list[LayerBlocks]:
         """The blocks of `depth` layers whose last one computes `targets` (bool [I]), lowest first.
@@ -125,39 +128,46 @@ class BlockBuilder:
         rows = np.flatnonzero(source)
         place = _places(rows, view.rows.size)
         same = rows.size == chosen.size
-        inner_block, halo_block = self._blocks(inner, halo, place, rows.size, np.flatnonzero(slots), same)
+        inner_block, halo_blocks = self._blocks(inner, halo, place, rows.size, np.flatnonzero(slots), same)
         return LayerBlocks(
             source=rows,
             destination=chosen,
             destination_place=None if same else place[chosen],
             inner=inner_block,
-            halo=halo_block,
+            halo=halo_blocks[0],
+            halo_at_home=halo_blocks[1],
             plan=plan_halo(part, place, asked, np.flatnonzero(slots)),
         )
 
     def _blocks(
         self, inner: Csr, halo: Csr, place: IntArray, sources: int, slots: IntArray, same: bool
-    ) -> tuple[Block, Block]:
-        """The layer's blocks; a layer over all rows is built once and shared."""
+    ) -> tuple[Block, tuple[Block, Block]]:
+        """The layer's inner block, and its halo block here and at home; shared by layers over all rows."""
         whole = same and sources == self._every_row.size
         if whole and self._whole is not None and slots.tobytes() in self._whole[1]:
             return self._whole[0], self._whole[1][slots.tobytes()]
         halo_csr = _renamed(halo, _places(slots, self._view.slots.size), slots.size)
-        halo_block = self._block(halo_csr, halo_csr.transpose())
+        halo_at_home = Block(halo_csr, halo_csr.transpose(), self._kernels_at_home)
+        halo_blocks = self._moved(halo_at_home), halo_at_home
         if whole and self._whole is not None:
-            self._whole[1][slots.tobytes()] = halo_block
-            return self._whole[0], halo_block
+            self._whole[1][slots.tobytes()] = halo_blocks
+            return self._whole[0], halo_blocks
         inner_csr = _renamed(inner, place, sources)
         symmetric = same and not self._view.part.manifest.directed
-        inner_block = self._block(inner_csr, inner_csr if symmetric else inner_csr.transpose())
+        transposed = inner_csr if symmetric else inner_csr.transpose()
+        inner_block = self._moved(Block(inner_csr, transposed, self._kernels_at_home))
         if whole:
-            self._whole = (inner_block, {slots.tobytes(): halo_block})
-        return inner_block, halo_block
+            self._whole = (inner_block, {slots.tobytes(): halo_blocks})
+        return inner_block, halo_blocks
 
-    def _block(self, csr: Csr, transposed: Csr) -> Block:
+    def _moved(self, block: Block) -> Block:
+        """A block of host memory on the device; the block itself where it is there."""
         device = self._world.device
-        moved = csr.to(device)
-        return Block(moved, moved if transposed is csr else transposed.to(device), self._kernels)
+        if device.type == "cpu":
+            return block
+        csr = block.csr.to(device)
+        same = block.transposed is block.csr
+        return Block(csr, csr if same else block.transposed.to(device), self._kernels)
 
 
 def _rows_of(csr: Csr, rows: IntArray) -> Csr:

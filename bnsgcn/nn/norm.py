@@ -60,7 +60,7 @@ class _SyncBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float, world: World) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        sums = torch.cat([x.sum(0), x.new_tensor([float(x.shape[0])])])
+        sums = torch.cat([x.sum(0), x.new_full((1,), x.shape[0])])
         world.all_reduce(sums)
         count = sums[-1].clamp(min=1)
         mean = sums[:-1] / count

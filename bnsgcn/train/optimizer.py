@@ -66,8 +66,8 @@ class Adam:
             [self._means[place] for place in moved],
             [self._squares[place] for place in moved],
             [],
-            [torch.tensor(float(self._steps - 1)) for _ in moved],
-            foreach=False,
+            [torch.tensor(float(self._steps - 1)) for _ in moved],  # on the host, whatever the device
+            foreach=self._means[0].device.type != "cpu",  # there, one pass a tensor is as fast
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],

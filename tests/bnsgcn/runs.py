@@ -67,9 +67,9 @@ def record(
         kept.gradients.append({name: as_array(p.grad) for name, p in model.named_parameters()})
         kept.digests.append(weights_digest(model))
     handle.remove()
-    kept.train_logits[node_ids[trainer.training.logits_rows]] = first[0].numpy()
+    kept.train_logits[node_ids[trainer.training.logits_rows]] = first[0].cpu().numpy()
     kept.weights = {name: as_array(value) for name, value in model.state_dict().items()}
-    kept.logits[node_ids] = trainer.predict().numpy()
+    kept.logits[node_ids] = trainer.predict().cpu().numpy()
     return kept
 
 
@@ -134,4 +134,4 @@ def weights_digest(model: torch.nn.Module) -> str:
 def as_array(value: torch.Tensor | None) -> np.ndarray:
     """A copy that a later step does not change."""
     assert value is not None
-    return value.detach().numpy().copy()
+    return value.detach().cpu().numpy().copy()

@@ -32,11 +32,11 @@ def both_sides(world: World, folder: Path, config: TrainConfig, scaled: bool) ->
     generator = torch.Generator().manual_seed(world.rank)
 
     def whole_numbers(rows: int) -> torch.Tensor:
-        return torch.randint(-9, 10, (rows, FEATURES), generator=generator).double()
+        return torch.randint(-9, 10, (rows, FEATURES), generator=generator).double().to(world.device)
 
     x = whole_numbers(len(hop.src)).requires_grad_()
-    scale = torch.randint(1, 5, (len(hop.src),), generator=generator).double() if scaled else None
-    h, arriving = hop.post(x, scale)
+    scale = torch.randint(1, 5, (len(hop.src),), generator=generator).double().to(world.device)
+    h, arriving = hop.post(x, scale if scaled else None)
     arrived = arriving.wait()
     assert arrived is not None
     y = whole_numbers(arrived.rows.shape[0])

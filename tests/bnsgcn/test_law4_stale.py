@@ -106,11 +106,12 @@ def lanes_in_codes(
     for epoch in range(EPOCHS):
         trainer.training.begin(epoch)
         for layer, hop in enumerate(trainer.training.hops):
-            x = torch.from_numpy(feature_code(epoch, part.node_ids)).unsqueeze(1).requires_grad_()
+            x = torch.from_numpy(feature_code(epoch, part.node_ids)).unsqueeze(1).to(world.device)
+            x.requires_grad_()
             h, arriving = hop.post(x)
             arrived = arriving.wait()
             assert arrived is not None
-            rows = arrived.rows.detach().numpy()[:, 0]
+            rows = arrived.rows.detach().cpu().numpy()[:, 0]
             right = np.array_equal(rows, by_hand[layer].features(epoch))
             slots = by_hand[layer]._slots(by_hand[layer].draw_epoch(epoch))
             if config.halo_cache:
@@ -118,9 +119,10 @@ def lanes_in_codes(
             code = gradient_code(epoch, world.rank, ids[part.halo_ids[slots]])
             if code.size != rows.size:
                 return [(False, False)]
-            ((arrived.rows[:, 0] * torch.from_numpy(code)).sum() + 0 * h.sum()).backward()
+            codes = torch.from_numpy(code).to(world.device)
+            ((arrived.rows[:, 0] * codes).sum() + 0 * h.sum()).backward()
             assert x.grad is not None
-            found.append((right, np.array_equal(x.grad.numpy()[:, 0], by_hand[layer].gradient(epoch))))
+            found.append((right, np.array_equal(x.grad.cpu().numpy()[:, 0], by_hand[layer].gradient(epoch))))
     return found
 
 
@@ -173,11 +175,11 @@ def run_frozen(
     """Logits of this rank and all gradients, of every epoch."""
     trainer = trainer_of(world, folder, config)
     logits: list[np.ndarray] = []
-    trainer.model.register_forward_hook(lambda _, __, out: logits.append(out.detach().numpy().copy()))
+    trainer.model.register_forward_hook(lambda _, __, out: logits.append(out.detach().cpu().numpy().copy()))
     gradients = []
     for _ in range(epochs):
         trainer.train_epoch()
-        gradients.append({n: p.grad.numpy().copy() for n, p in trainer.model.named_parameters()})  # type: ignore[union-attr]
+        gradients.append({n: p.grad.cpu().numpy().copy() for n, p in trainer.model.named_parameters()})  # type: ignore[union-attr]
     return list(zip(logits, gradients, strict=True))
 
 
