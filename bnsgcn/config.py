@@ -83,6 +83,9 @@ class TrainConfig:
     """Number format of dense products; weights and sums stay fp32."""
     dtype: Literal["float32", "float64"] = "float32"
     """Number format of weights and activations."""
+    features: Literal["device", "host"] = "device"
+    """Where the input features stay: device, or host (pinned memory of the machine, read piece by piece by
+    layer 0, for graphs whose features a GPU has no room for)."""
 
     sampling_rate: float = 1.0
     """Share of each boundary list that is sent in an epoch, in [0, 1]; 1 = exact."""

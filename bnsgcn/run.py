@@ -15,12 +15,14 @@ import torch
 
 from bnsgcn.capacity import check_threads, core_count, memory_bytes, most_threads
 from bnsgcn.config import TrainConfig
-from bnsgcn.dist import World, local_size
+from bnsgcn.device.place import local_size, means_cuda, memory_of
+from bnsgcn.dist import World
 from bnsgcn.kernels.pool import prefer_large_pages
 from bnsgcn.local.boundary import check_parts_match
 from bnsgcn.nn.models import build_model
 from bnsgcn.own import NONE_OWN, Reference, References, resolve
-from bnsgcn.plan.bytes import layer_widths
+from bnsgcn.plan.bytes import layer_widths, stays_on_the_host
+from bnsgcn.plan.device_memory import too_little
 from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
 from bnsgcn.record.hardware import hardware
 from bnsgcn.record.rss import rss_bytes
@@ -86,12 +88,24 @@ def train_worker(
             run.create(config, manifest, parts_dir, own)
         world.barrier()
         process_bytes = rss_bytes()
-        trainer = _trainer(world, open_part(parts_dir, world.rank), config, run, listener, own=own)
-        if "model" in own:  # its width and depth are its own
-            return trainer.fit()
-        least = torch.tensor([sum(least_bytes_of(trainer, process_bytes).values())], device=world.device)
-        facts = {"least_rss_bytes": int(world.all_reduce(least, "max")), "hardware": hardware(world)}
-        return trainer.fit(facts)
+        with _memory_told(world, parts_dir, config, own):
+            trainer = _trainer(world, open_part(parts_dir, world.rank), config, run, listener, own=own)
+            facts: dict[str, Any] = {"hardware": hardware(world)}
+            if world.device.type == "cpu" and "model" not in own:  # whose width and depth are its own
+                least = torch.tensor([sum(least_bytes_of(trainer, process_bytes).values())])
+                facts["least_rss_bytes"] = int(world.all_reduce(least, "max"))
+            return trainer.fit(facts)
+
+
+@contextlib.contextmanager
+def _memory_told(world: World, parts_dir: str | Path, config: TrainConfig, own: References) -> Iterator[None]:
+    """UserError with what would fit when a GPU's memory does not last for the options' model."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        if "model" in own:
+            raise
+        raise UserError(too_little(parts_dir, config, memory_of(world.device))) from error
 
 
 def _of_a_restart(world: World, run: RunFolder, config: TrainConfig) -> TrainConfig:
@@ -110,6 +124,7 @@ def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
     `process_bytes`: what this process held before anything was read.
     """
     manifest, config = trainer.part.manifest, trainer.config
+    takes_rows = getattr(trainer.model, "takes_sparse", False)
     return least_bytes(
         sizes_of(trainer.training),
         layer_widths(manifest, config),
@@ -117,7 +132,8 @@ def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
         sum(parameter.numel() for parameter in trainer.model.parameters()),
         process_bytes,
         directed=manifest.directed,
-        density=density_of(trainer.part) if getattr(trainer.model, "takes_sparse", False) else None,
+        density=density_of(trainer.part) if takes_rows else None,
+        far=takes_rows and stays_on_the_host(manifest, config),
     )
 
 
@@ -134,13 +150,16 @@ def evaluate_run(run_dir: str | Path, *, per_class: bool = False) -> Scores:
 
 def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
     """UserError when the weights, gradients and moments alone are more than this machine has for a worker."""
-    have, need = memory_bytes() // local_size(), LAYER_BYTES * config.layers
+    gpu = torch.device("cuda", 0) if means_cuda(config.device) and torch.cuda.is_available() else None
+    have = memory_bytes() // local_size() if gpu is None else memory_of(gpu)
+    need = LAYER_BYTES * config.layers
     if need <= have:
         need += 4 * config.number_bytes * parameter_count(config, layer_widths(manifest, config))
     if need > have:
         raise UserError(
             f"--layers {config.layers} of --hidden {config.hidden} need at least {need / 1e9:,.0f} GB "
-            f"a worker, this machine has {have / 1e9:,.0f} GB for each; take fewer or narrower layers"
+            f"a worker, {'this machine' if gpu is None else 'the GPU'} has {have / 1e9:,.0f} GB for each; "
+            f"take fewer or narrower layers"
         )
 
 

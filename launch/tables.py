@@ -53,6 +53,8 @@ def show_plan(plan: RunPlan, console: Console | None = None) -> None:
         Column("waiting", [duration(rank.exposed_s) for rank in ranks], 4),
         Column("memory", [size(rank.peak_bytes) for rank in ranks], 2),
     ]
+    if ranks[0].device_bytes:
+        columns.append(Column("of a GPU", [size(rank.peak_device_bytes) for rank in ranks], 3))
     title = f"{plan.config.model} on {plan.name}, {plan.parts} workers: {duration(plan.epoch_s)} an epoch"
     foot = f"{size(plan.sent.sent_bytes)} sent an epoch, {size(plan.peak_bytes)} a worker at most"
     show_table(columns, console, title=title, foot=foot)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bnsgcn.exchange.lane import Arrival
 from bnsgcn.kernels import Block, autograd
-from bnsgcn.kernels.sparse_rows import SparseRows
+from bnsgcn.kernels.input_rows import Input
 from bnsgcn.nn.dropout import Dropout
 from bnsgcn.nn.hop import Hop
 from bnsgcn.nn.products import Term, late, product, sum_of_products
@@ -71,14 +71,14 @@ class GCNConv(Conv):
         h, arriving = hop.post(h, source_scale)
         return hop.sum(h, arriving, source_scale=source_scale, row_scale=row_scale)
 
-    def forward(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
+    def forward(self, hop: Hop, h: Input) -> Tensor:
         """h [C, in] -> [D, out]."""
         precision = hop.src.precision
         if hop.precomputed is not None:
             term = Term(hop.precomputed, self.weight, self.dropout.mask(hop.dst))
             return sum_of_products([term], self.bias, precision=precision)
         h = self.dropout(hop.src, h)
-        if isinstance(h, SparseRows) or self.out_features < self.in_features:
+        if not isinstance(h, Tensor) or self.out_features < self.in_features:
             out = self.aggregate(hop, product(h, self.weight, precision=precision))
             return out if self.bias is None else out + self.bias
         return self._aggregate_first(hop, h)
@@ -116,13 +116,13 @@ class SAGEConv(Conv):
         h, arriving = hop.post(h)
         return hop.sum(h, arriving, row_scale=_inverse(hop.in_degree))
 
-    def forward(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
+    def forward(self, hop: Hop, h: Input) -> Tensor:
         """h [C, in] -> [D, out]."""
         precision = hop.src.precision
         if hop.precomputed is not None:
             terms = [
                 Term(
-                    h if isinstance(h, SparseRows) else hop.self_rows(h),
+                    h if not isinstance(h, Tensor) else hop.self_rows(h),
                     self.weight_self,
                     self.dropout.mask(hop.dst),
                 ),
@@ -131,7 +131,7 @@ class SAGEConv(Conv):
             return sum_of_products(terms, self.bias, precision=precision)
         h = self.dropout(hop.src, h)
         row_scale = _inverse(hop.in_degree)
-        if isinstance(h, SparseRows):
+        if not isinstance(h, Tensor):
             into = hop.self_rows(product(h, self.weight_self, self.bias))
             z, arriving = hop.post(product(h, self.weight_neigh))
             return hop.sum(z, arriving, row_scale=row_scale, into=into)
@@ -180,11 +180,11 @@ class GATConv(Conv):
         for parameter in (self.weight, self.score_src, self.score_dst):
             torch.nn.init.xavier_normal_(parameter, gain)
 
-    def forward(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
+    def forward(self, hop: Hop, h: Input) -> Tensor:
         """h [C, in] -> [D, out]."""
         h = self.dropout(hop.src, h)
-        before = not isinstance(h, SparseRows) and h.shape[1] < self.weight.shape[0]
-        if isinstance(h, SparseRows) or not before:
+        before = isinstance(h, Tensor) and h.shape[1] < self.weight.shape[0]
+        if not isinstance(h, Tensor) or not before:
             z, arriving = hop.post(self._project(hop, h))
         else:
             h, arriving = hop.post(h)
@@ -203,7 +203,7 @@ class GATConv(Conv):
         out = out.flatten(1) if self.concat else out.mean(1)
         return out if self.bias is None else out + self.bias
 
-    def _project(self, hop: Hop, h: Tensor | SparseRows) -> Tensor:
+    def _project(self, hop: Hop, h: Input) -> Tensor:
         return product(h, self.weight, precision=hop.src.precision)
 
     def _block_sum(self, block: Block, z: Tensor, score_dst: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from bnsgcn.kernels import Mask, autograd, random_bits
-from bnsgcn.kernels.sparse_rows import SparseRows
+from bnsgcn.kernels.input_rows import InputRows
 from bnsgcn.nn.hop import Rows
 from bnsgcn.nn.products import Drop
 from partition.errors import UserError
 
 _COPIES = 1 << 20
-Input = TypeVar("Input", Tensor, SparseRows)
+Given = TypeVar("Given", Tensor, InputRows)
 
 
 def mask_of(rows: Rows, layer: int, p: float, copy: int = 0) -> Mask:
@@ -41,12 +41,12 @@ class Dropout(torch.nn.Module):
             raise UserError(f"dropout probability is {p}, must be in [0, 1)")
         self.p, self.layer = p, layer
 
-    def forward(self, rows: Rows, h: Input, *, copy: int = 0) -> Input:
+    def forward(self, rows: Rows, h: Given, *, copy: int = 0) -> Given:
         """h [N, F] of `rows` [N] -> [N, F]."""
         if not self.training or self.p == 0:
             return h
         mask = mask_of(rows, self.layer, self.p, copy)
-        return h.dropped(mask) if isinstance(h, SparseRows) else autograd.dropout(rows.kernels, h, mask)
+        return autograd.dropout(rows.kernels, h, mask) if isinstance(h, Tensor) else h.dropped(mask)
 
     def mask(self, rows: Rows, *, copy: int = 0) -> Drop | None:
         """The same dropout for a product to apply on the way; None = nothing is dropped."""

@@ -19,7 +19,7 @@ from bnsgcn.exchange.lane import Lane
 from bnsgcn.exchange.post_wait import Arriving, post
 from bnsgcn.kernels import Block, Kernels
 from bnsgcn.kernels.autograd import sum_block
-from bnsgcn.kernels.sparse_rows import SparseRows
+from bnsgcn.kernels.input_rows import Input
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Hop:
     lane: Lane | None
     in_degree: Tensor
     out_degree: Tensor
-    precomputed: Tensor | SparseRows | None = None
+    precomputed: Input | None = None
 
     def post(self, h: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Arriving]:
         """Send boundary rows of h [C, F] (times `scale` [C]) on their way; returns (h, what will arrive).

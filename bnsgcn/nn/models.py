@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.kernels.sparse_rows import SparseRows
+from bnsgcn.kernels.input_rows import Input
 from bnsgcn.nn.conv import Conv, GATConv, GCNConv, SAGEConv
 from bnsgcn.nn.hop import Hop
 from bnsgcn.nn.norm import NormReluDropout
@@ -38,7 +38,7 @@ class GNN(torch.nn.Module):
     """
 
     takes_sparse = True
-    """Whether `forward` knows what to do with sparse rows; a model that says nothing gets dense ones."""
+    """Whether `forward` knows what to do with rows that are no tensor; a model that says nothing gets one."""
 
     def __init__(self, num_features: int, num_classes: int, config: TrainConfig) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class GNN(torch.nn.Module):
             for layer in range(config.layers - 1)
         )
 
-    def forward(self, hops: Sequence[Hop], x: Tensor | SparseRows, layers: int | None = None) -> Tensor:
+    def forward(self, hops: Sequence[Hop], x: Input, layers: int | None = None) -> Tensor:
         """x [C, F] of hops[0]'s source rows -> logits of the last hop's destination rows.
 
         With `layers`, what comes out of the first so many, norm and ReLU included.

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.kernels import Kernels, Mask, pool
-from bnsgcn.kernels.sparse_rows import SparseRows
+from bnsgcn.kernels.input_rows import Input, InputRows
 
 _PIECE_ENTRIES = 1 << 19
 
@@ -85,10 +85,10 @@ class _Late(torch.autograd.Function):
 class Term:
     """One product of a sum: rows x [N, I] (dropped out, when `drop` is given) with weight [O, I].
 
-    Of sparse rows the weight is not late.
+    Of input rows the weight is not late.
     """
 
-    x: Tensor | SparseRows
+    x: Input
     weight: Tensor | Late
     drop: Drop | None = None
 
@@ -209,11 +209,11 @@ class _SumOfProducts(torch.autograd.Function):
         return g if needs[0] else None, g.sum(0) if needs[1] else None, None, None, None, *found
 
 
-class _SparseProduct(torch.autograd.Function):
-    """into (or bias) + x W^T of sparse rows, which have no gradient."""
+class _InputProduct(torch.autograd.Function):
+    """into (or bias) + x W^T of input rows, which have no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, into: Tensor | None, bias: Tensor | None, x: SparseRows, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, into: Tensor | None, bias: Tensor | None, x: InputRows, weight: Tensor) -> Tensor:
         ctx.x = x
         if into is not None:
             ctx.mark_dirty(into)
@@ -291,9 +291,9 @@ def sum_of_products(
     flat: list[Tensor] = []
     for term in terms:
         weight = term.weight.weight if isinstance(term.weight, Late) else term.weight
-        if isinstance(term.x, SparseRows):
+        if not isinstance(term.x, Tensor):
             x = term.x if term.drop is None else term.x.dropped(term.drop.mask)
-            into, bias = _SparseProduct.apply(into, bias, x, weight), None
+            into, bias = _InputProduct.apply(into, bias, x, weight), None
             continue
         flat += [term.x, weight]
         drops.append(term.drop)
@@ -305,7 +305,7 @@ def sum_of_products(
 
 
 def product(
-    x: Tensor | SparseRows,
+    x: Input,
     weight: Tensor | Late,
     bias: Tensor | None = None,
     *,

@@ -97,12 +97,26 @@ def has_sparse_input(manifest: Manifest) -> bool:
     return manifest.feature_storage == CSR
 
 
+def stays_on_the_host(manifest: Manifest, config: TrainConfig) -> bool:
+    """Whether layer 0 multiplies rows of host memory on a GPU (--features host)."""
+    if config.features == "device" or has_sparse_input(manifest) or config.device == "cpu":
+        return False
+    from bnsgcn.device.place import means_cuda
+
+    return means_cuda(config.device)
+
+
+def multiplies_input(manifest: Manifest, config: TrainConfig) -> bool:
+    """Whether layer 0 multiplies before it sends, however wide the result is."""
+    return has_sparse_input(manifest) or stays_on_the_host(manifest, config)
+
+
 def sent_width(
-    config: TrainConfig, widths: Sequence[int], layer: int, *, sparse_input: bool
+    config: TrainConfig, widths: Sequence[int], layer: int, *, input_first: bool
 ) -> tuple[int, bool]:
     """Columns that travel in a layer, and whether they were multiplied by the weight before.
 
-    `sparse_input`: layer 0 multiplies first, however wide the result is.
+    `input_first`: of `multiplies_input`.
     """
     width_in, width_out = widths[layer], widths[layer + 1]
     if config.model == "gat":
@@ -111,7 +125,7 @@ def sent_width(
         first = width_out <= width_in
     else:
         first = width_out < width_in
-    return (width_out, True) if first or (sparse_input and layer == 0) else (width_in, False)
+    return (width_out, True) if first or (input_first and layer == 0) else (width_in, False)
 
 
 def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
@@ -156,8 +170,8 @@ class RunBytes:
     def _layer(self, layer: int, epoch: int, known: dict[tuple[object, ...], LayerBytes]) -> LayerBytes:
         """What one layer sends; `known` has what layers of the same rows and width send."""
         config = self._config
-        sparse = has_sparse_input(self._manifest)
-        width, multiplied = sent_width(config, self._widths, layer, sparse_input=sparse)
+        first = multiplies_input(self._manifest, config)
+        width, multiplied = sent_width(config, self._widths, layer, input_first=first)
         key = (id(self.rows[layer]), width, multiplied, layer == 0, config.draw_per_layer and layer)
         if key not in known:
             known[key] = self._sent(layer, epoch, width, multiplied)

@@ -39,9 +39,18 @@ def grid(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = N
 def choose(offered: Sequence[RunPlan], memory_bytes: int | None = None) -> Choice:
     """Of plans ordered by how near they are to exact training, the first that is about as fast as any.
 
-    Errors: ValueError when no plan fits into `memory_bytes` a worker.
+    Raises:
+        UserError: No plan fits into `memory_bytes` a worker, or onto its GPU.
     """
-    fitting = [each for each in offered if memory_bytes is None or each.peak_bytes <= memory_bytes]
+    on_gpu = [each for each in offered if each.fits]
+    if not on_gpu:
+        have = offered[0].machine.device_bytes or 0
+        least = min(max(rank.peak_device_bytes for rank in each.ranks) for each in offered)
+        raise UserError(
+            f"a worker needs {least:,} bytes of a GPU and has {have:,}; partition into more than "
+            f"{offered[0].parts} parts, or use --features host or fewer --hidden"
+        )
+    fitting = [each for each in on_gpu if memory_bytes is None or each.peak_bytes <= memory_bytes]
     if not fitting:
         least = min(each.peak_bytes for each in offered)
         raise UserError(

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import EpochBytes, RunBytes, has_sparse_input, layer_widths, sent_width
+from bnsgcn.plan.bytes import EpochBytes, RunBytes, layer_widths, multiplies_input, sent_width
+from bnsgcn.plan.device_memory import device_bytes
 from bnsgcn.plan.machine import Machine
 from bnsgcn.plan.memory import (
     LayerSizes,
@@ -45,11 +46,18 @@ class RankPlan:
     exposed_s: float
     memory_bytes: dict[str, int]
     """By what it is for; see memory.py."""
+    device_bytes: dict[str, int]
+    """Of it what is on the worker's GPU; see device_memory.py. Empty on CPU."""
 
     @property
     def peak_bytes(self) -> int:
         """All of it."""
         return sum(self.memory_bytes.values())
+
+    @property
+    def peak_device_bytes(self) -> int:
+        """All that is on its GPU."""
+        return sum(self.device_bytes.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +82,12 @@ class RunPlan:
     def peak_bytes(self) -> int:
         """The largest worker's memory."""
         return max(rank.peak_bytes for rank in self.ranks)
+
+    @property
+    def fits(self) -> bool:
+        """Whether every worker's GPU has room for it, where one is meant and is here."""
+        have = self.machine.device_bytes
+        return have is None or all(rank.peak_device_bytes <= have for rank in self.ranks)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, ready for json.dump."""
@@ -127,7 +141,7 @@ class _Costs:
         self._epoch = sent.epoch(STEADY_EPOCH)
         self._widths = layer_widths(self._manifest, config)
         self._number = config.number_bytes
-        self._sparse = has_sparse_input(self._manifest)
+        self._input_first = multiplies_input(self._manifest, config)
         self._sizes = PlannedSizes(parts, config, sent)
         self._parameters = parameter_count(config, self._widths)
 
@@ -152,6 +166,8 @@ class _Costs:
         compute += self._linear_s(layers[-1].destination)
         sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
         received = [self._received(part.index, place) for place in range(len(self._epoch.layers))]
+        memory = worker_bytes(layers, part, self._config, self._machine.base_bytes)
+        on_gpu = self._config.device == "cuda" or self._machine.device_bytes is not None
         return RankPlan(
             rank=part.index,
             inner_rows=part.num_inner,
@@ -161,7 +177,8 @@ class _Costs:
             received_bytes=sum(map(sum, received)),
             compute_s=compute,
             exposed_s=self._exposed_s(layers, sent, received, compute),
-            memory_bytes=worker_bytes(layers, part, self._config, self._machine.base_bytes),
+            memory_bytes=memory,
+            device_bytes=device_bytes(memory, self._manifest, self._config) if on_gpu else {},
         )
 
     def _arcs(self, layer: LayerSizes) -> int:
@@ -182,7 +199,7 @@ class _Costs:
         """
         config, machine = self._config, self._machine
         width_in, width_out = self._widths[index : index + 2]
-        width, multiplied = sent_width(config, self._widths, index, sparse_input=self._sparse)
+        width, multiplied = sent_width(config, self._widths, index, input_first=self._input_first)
         input_layer = index == 0
         fixed = input_layer and config.precompute
         sums = 0 if fixed else 1 if input_layer and not multiplied else 2
@@ -236,7 +253,7 @@ class _Costs:
         """What a layer computes while its rows fly, and while their gradients do: see nn/conv.py."""
         machine, config = self._machine, self._config
         width_in, width_out = self._widths[index : index + 2]
-        _, multiplied = sent_width(config, self._widths, index, sparse_input=self._sparse)
+        _, multiplied = sent_width(config, self._widths, index, input_first=self._input_first)
         inner = layer.inner_arcs * width * self._number / machine.sum_bytes_per_s
         product = 2 * layer.destination * width_in * width_out / machine.products_per_s
         forward = 1 if config.model == "sage" else 0

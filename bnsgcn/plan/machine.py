@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bnsgcn.config import TrainConfig
+from bnsgcn.device.place import means_cuda, memory_of
 from bnsgcn.kernels import Block, Csr, LayerNorm, Mask, select
 from bnsgcn.plan.memory import PROCESS_BYTES
 from bnsgcn.record.rss import peak_rss_bytes
@@ -35,6 +36,8 @@ class Machine:
     """Of one collective."""
     base_bytes: int = PROCESS_BYTES
     """A worker's memory for the interpreter and its libraries, without any graph."""
+    device_bytes: int | None = None
+    """A worker's share of its GPU's memory; None = the options mean the CPU, or a GPU that is not here."""
 
     @classmethod
     def measure(cls, config: TrainConfig, *, link_bytes_per_s: float = LOOPBACK_BYTES_PER_S) -> Machine:
@@ -43,6 +46,7 @@ class Machine:
         The link is not measured: name its rate.
         """
         base_bytes = peak_rss_bytes()
+        on_gpu = means_cuda(config.device) and torch.cuda.is_available()
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
         kernels = select(config.kernel, "cpu", dtype)
         x = torch.ones(_ROWS, config.hidden, dtype=dtype)
@@ -56,6 +60,7 @@ class Machine:
             pass_bytes_per_s=nbytes / _seconds(lambda: kernels.norm_relu_dropout(x, LayerNorm(), mask)),
             link_bytes_per_s=link_bytes_per_s,
             base_bytes=base_bytes,
+            device_bytes=memory_of(torch.device("cuda", 0)) if on_gpu else None,
         )
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import RunBytes, has_sparse_input, layer_widths, sent_width
+from bnsgcn.plan.bytes import RunBytes, has_sparse_input, layer_widths, sent_width, stays_on_the_host
 from partition.part import SPARSE_BELOW
 from partition.store import CsrFeatures, Part, open_part, read_manifest
 
@@ -125,10 +125,18 @@ def worker_bytes(
     manifest = part.manifest
     widths = layer_widths(manifest, config)
     parameters = parameter_count(config, widths)
+    far = stays_on_the_host(manifest, config)
     least = least_bytes(
-        layers, widths, config, parameters, process, directed=manifest.directed, density=density_of(part)
+        layers,
+        widths,
+        config,
+        parameters,
+        process,
+        directed=manifest.directed,
+        density=density_of(part),
+        far=far,
     )
-    dense = [0 if has_sparse_input(manifest) else widths[0], *widths[1:]]
+    dense = [0 if far or has_sparse_input(manifest) else widths[0], *widths[1:]]
     largest = max(layer.source * max(dense[index : index + 2]) for index, layer in enumerate(layers))
     return least | {"passing": 2 * config.number_bytes * largest}
 
@@ -164,6 +172,7 @@ def least_bytes(
     *,
     directed: bool,
     density: float | None,
+    far: bool = False,
 ) -> dict[str, int]:
     """Bytes by purpose, as in the table above.
 
@@ -174,14 +183,15 @@ def least_bytes(
         process: bytes of a worker before it has read anything.
         directed: whether a block's transpose is another block.
         density: share of the input features that are set, `density_of`; None = they are dense.
+        far: whether they stay on the host while a GPU computes, `bytes.stays_on_the_host`.
     """
-    number, sparse = config.number_bytes, density is not None
+    number, first = config.number_bytes, density is not None or far
     return {
         "process": process,
         "features": round(widths[0] * _feature_bytes(layers[0], config, density)),
         "graph": _ID_BYTES * _graph_ids(layers, config, directed),
-        "activations": number * _activations(layers, widths, config, sparse),
-        "exchange": number * _exchanged(layers, widths, config, sparse),
+        "activations": number * _activations(layers, widths, config, first),
+        "exchange": number * _exchanged(layers, widths, config, first),
         "weights": 4 * number * parameters,
     }
 
@@ -236,7 +246,7 @@ def _graph_ids(layers: Sequence[LayerSizes], config: TrainConfig, directed: bool
 
 
 def _activations(
-    layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig, sparse: bool
+    layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig, first: bool
 ) -> int:
     """Numbers in the worst moment of backward: layers above are done with, those below are not yet."""
     kept, worst = 0, 0
@@ -245,7 +255,7 @@ def _activations(
         width_in, width_out = widths[index], widths[index + 1]
         if index < len(layers):
             layer = layers[index]
-            kept += _kept(layer, index, widths, config, sparse)
+            kept += _kept(layer, index, widths, config, first)
             rows_in, rows_out = layer.source, layer.destination
         else:
             kept += last * (width_in + width_out)
@@ -255,10 +265,10 @@ def _activations(
     return worst
 
 
-def _kept(layer: LayerSizes, index: int, widths: Sequence[int], config: TrainConfig, sparse: bool) -> int:
+def _kept(layer: LayerSizes, index: int, widths: Sequence[int], config: TrainConfig, first: bool) -> int:
     """Numbers that one graph layer's forward leaves for its backward, input features left out."""
     width_in, width_out = widths[index], widths[index + 1]
-    columns, multiplied = sent_width(config, widths, index, sparse_input=sparse)
+    columns, multiplied = sent_width(config, widths, index, input_first=first)
     result_read = config.norm != "none" or index == config.layers - 1
     result = layer.destination * width_out if result_read else 0
     if config.model == "gat":
@@ -274,13 +284,13 @@ def _projected(config: TrainConfig, width_out: int, index: int) -> int:
     return width_out * config.heads if index == config.layers - 1 else width_out
 
 
-def _exchanged(layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig, sparse: bool) -> int:
+def _exchanged(layers: Sequence[LayerSizes], widths: Sequence[int], config: TrainConfig, first: bool) -> int:
     """Numbers in rows on their way, waiting, averaged and cached."""
     flying, resting = [0], 0
     for index, layer in enumerate(layers):
         if index == 0 and config.precompute:
             continue
-        width, _ = sent_width(config, widths, index, sparse_input=sparse)
+        width, _ = sent_width(config, widths, index, input_first=first)
         # Under sampling a share of the rows moves; averages and caches have room for all.
         features, gradients = layer.received * width, layer.sent * width
         flying.append(round(config.sampling_rate * (features + gradients)))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import weakref
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from bnsgcn.exchange.draws import DrawSource, FullDraws, draw_source
 from bnsgcn.exchange.lane import Lane
 from bnsgcn.exchange.policy import Policy, exact_policy, exchange_policy
 from bnsgcn.kernels import Kernels
+from bnsgcn.kernels.host_rows import HostRows
+from bnsgcn.kernels.input_rows import Input
 from bnsgcn.kernels.sparse_rows import SparseRows
 from bnsgcn.local.blocks import BlockBuilder, LayerBlocks, View, degrees, training_view, whole_view
 from bnsgcn.local.boundary import BoolArray, IntArray, as_index
@@ -28,6 +32,7 @@ from bnsgcn.nn.conv import Conv
 from bnsgcn.nn.hop import Hop, Rows
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
+from bnsgcn.train.far_input import aggregate_far, on_the_host, stays_far
 from bnsgcn.train.sparse_input import aggregate_sparse, chosen_rows
 from partition.errors import UserError
 from partition.labels import TEST, TRAIN, VAL
@@ -47,6 +52,10 @@ class Stage:
     precision: torch.dtype | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     """What the user should hear of what was built."""
+    whole: weakref.WeakValueDictionary[str, Any] = dataclasses.field(
+        default_factory=weakref.WeakValueDictionary
+    )
+    """The features of all rows, for as long as a hop set has them: others have the same."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,7 +69,7 @@ class HopSet:
     clock: Clock
     layers: list[LayerBlocks]
     hops: list[Hop]
-    features: Tensor | SparseRows
+    features: Input
 
     @property
     def lanes(self) -> list[Lane]:
@@ -78,6 +87,12 @@ class HopSet:
         for lane in self.lanes[:1] if watched else ():
             lane.watch()
 
+    def prepare(self, epoch: int) -> None:
+        """Make the draws of a later epoch, where a device computes meanwhile."""
+        if self.world.streams is not None:
+            for lane in self.lanes:
+                lane.prepare(epoch)
+
     def telemetry(self) -> dict[str, float]:
         """What the probe of this epoch saw; empty without one. Collective."""
         return self.lanes[0].telemetry() if self.lanes else {}
@@ -91,9 +106,9 @@ class HopSet:
 class _ViewHops:
     """Makes hop sets over one view."""
 
-    def __init__(self, stage: Stage, view: View, *, prune: bool, sparse: bool) -> None:
-        """Collective. `sparse`: whether the model takes sparse rows."""
-        self._stage, self._part, self._sparse = stage, view.part, sparse
+    def __init__(self, stage: Stage, view: View, *, prune: bool, sparse: bool, far: bool) -> None:
+        """Collective. `sparse`: whether the model takes such rows.   `far`: whether rows stay on the host."""
+        self._stage, self._part, self._sparse, self._far = stage, view.part, sparse, far
         self._builder = BlockBuilder(stage.world, view, stage.kernels, prune=prune)
         self._degrees = degrees(stage.world, view)
 
@@ -146,13 +161,23 @@ class _ViewHops:
         node_ids = as_index(self._part.node_ids[rows], stage.world.device)
         return Rows(node_ids, stage.clock, stage.world, stage.kernels, stage.precision)
 
-    def _features(self, rows: IntArray) -> Tensor | SparseRows:
+    def _features(self, rows: IntArray) -> Input:
         """Features of inner rows; the memory map itself where nothing has to be chosen or converted."""
+        if rows.size < self._part.split.size:
+            return self._read(rows)
+        found: Input | None = self._stage.whole.get("features")
+        if found is None:
+            found = self._stage.whole["features"] = self._read(rows)
+        return found
+
+    def _read(self, rows: IntArray) -> Input:
         features, stage = self._part.features, self._stage
         if isinstance(features, CsrFeatures):
             found = chosen_rows(features, rows, stage.world.device, stage.dtype, stage.kernels)
             return found if self._sparse else found.dense()
         chosen = features if rows.size == features.shape[0] else features[rows]
+        if self._far:
+            return on_the_host(torch.from_numpy(chosen).to(stage.dtype), stage.world, stage.kernels)
         return torch.from_numpy(chosen).to(stage.world.device, stage.dtype)
 
     def _precomputed(
@@ -160,9 +185,9 @@ class _ViewHops:
         conv: Conv,
         hop: Hop,
         layer: LayerBlocks,
-        features: Tensor | SparseRows,
+        features: Input,
         known: HopSet | None,
-    ) -> tuple[Hop, Tensor | SparseRows]:
+    ) -> tuple[Hop, Input]:
         """Layer 0 with its aggregate, which then sends nothing, and the features that it still reads."""
         world = self._stage.world
         mine = known is not None and np.array_equal(known.layers[0].destination, layer.destination)
@@ -171,11 +196,15 @@ class _ViewHops:
             return known.hops[0], known.features
         lane = self._lane(0, FullDraws(world, {0: layer}), exact_policy(self._stage.kernels))
         exact = dataclasses.replace(hop, lane=lane)
+        aggregate: Input
         with torch.no_grad():
             if isinstance(features, SparseRows):
                 aggregate, note = aggregate_sparse(world, self._part.manifest, conv, exact, features)
                 self._stage.notes.append(note)
+            elif isinstance(features, HostRows):
+                aggregate = aggregate_far(world, self._part.manifest, conv, exact, features)
             else:
+                assert isinstance(features, Tensor)
                 aggregate = conv.aggregate(exact, features)
         out_degree = hop.out_degree if hop.dst_place is None else hop.out_degree[hop.dst_place]
         done = dataclasses.replace(
@@ -225,7 +254,8 @@ class HopSets:
             stage.notes.append(
                 f"{type(model).__name__} does not say takes_sparse: its features are made dense"
             )
-        self._exact = _ViewHops(stage, self._whole, prune=True, sparse=self._sparse)
+        self._far = stays_far(stage.world, part, config, stage.notes, takes_rows=self._sparse)
+        self._exact = _ViewHops(stage, self._whole, prune=True, sparse=self._sparse, far=self._far)
 
     def labelled(self, *splits: int) -> BoolArray:
         """bool [I]: rows of the given splits that have a label."""
@@ -238,7 +268,7 @@ class HopSets:
         stage, config, maker = self._stage, self._config, self._exact
         if config.inductive or not self._prune:
             view = training_view(self._whole) if config.inductive else self._whole
-            maker = _ViewHops(stage, view, prune=self._prune, sparse=self._sparse)
+            maker = _ViewHops(stage, view, prune=self._prune, sparse=self._sparse, far=self._far)
         policy = exchange_policy(config, stage.kernels)
         return maker.hop_set(len(self.convs), self.labelled(TRAIN), policy, precompute=self._precompute)
 

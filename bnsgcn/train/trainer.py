@@ -197,6 +197,7 @@ class Trainer:
             self._gradients.zero()
             loss = self._target.loss(self.model(self.training.hops, self.training.features))
             loss.backward()
+            self.training.prepare(epoch + 1)
             with stage.spans.measure("reduce"):
                 self.progress.loss = float(self._gradients.reduce(self.world, loss))
             if not math.isfinite(self.progress.loss):  # before the step: it would spoil every weight

@@ -32,10 +32,9 @@ SHOWN_S = 0.5
 
 
 class Watching(Silent):
-    """Keeps what it was told, and takes its time over each epoch."""
+    """Keeps what it was told, slowly."""
 
-    def __init__(self, shown_s: float = 0.0) -> None:
-        self.shown_s = shown_s
+    def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
         self.started: dict[str, Any] = {}
         self.ended: dict[str, Any] = {}
@@ -44,7 +43,7 @@ class Watching(Silent):
         self.started = facts
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
-        time.sleep(self.shown_s)
+        time.sleep(SHOWN_S)
         self.epochs.append(metrics)
 
     def on_end(self, summary: dict[str, Any]) -> None:
@@ -57,7 +56,7 @@ def alone(folder: Path, config: TrainConfig, **more: Any) -> Trainer:
 
 
 def test_the_listener_is_told_and_its_time_is_not_the_epochs(parts_folder: PartsFolder) -> None:
-    watching = Watching(SHOWN_S)
+    watching = Watching()
     summary = alone(parts_folder("single", 1), CONFIG, listener=watching).fit()
     assert watching.started["nodes"] == NODES
     assert watching.started["start_epoch"] == 0
