@@ -1,6 +1,6 @@
 """Rows of a device between workers by a transport that knows host memory alone, such as gloo.
 
-    device --copy--> pinned room --message--> pinned room of the peer --copy--> its device
+    device -> pinned room -> network -> pinned room of the peer -> its device
 
 Rows go in pieces: one is copied while the one before it travels, at both ends. The host waits for nothing
 when rows leave: a thread of its own (the courier) waits for the copies and sends. When they are to be there,
