@@ -44,7 +44,7 @@ def help_on(name: str) -> str:
     """Help of one command."""
     kind = COMMANDS[name]
     lines = [*_wrapped(usage(name), 7), "", *_wrapped(str(kind.__doc__), 0)]
-    for theme, options in _by_theme(kind).items():
+    for theme, options in by_theme(kind).items():
         lines += _section(theme, [_row(option, help_of(kind)) for option in options])
     lines += ["", _bold("examples")]
     for example in EXAMPLES[name]:
@@ -59,7 +59,7 @@ def usage(name: str) -> str:
     return " ".join(["usage: bnsgcn", name, *needed, *(["[options]"] if len(needed) < len(options) else [])])
 
 
-def _by_theme(kind: type[Command]) -> dict[str, list[Option]]:
+def by_theme(kind: type[Command]) -> dict[str, list[Option]]:
     """The options of a command under their headings, in the order in which they are shown."""
     theme_of = {field: theme for theme, fields in THEMES.items() for field in fields}
     found: dict[str, list[Option]] = {theme: [] for theme in ("arguments", "options", *THEMES)}

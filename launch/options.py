@@ -214,7 +214,7 @@ THEMES = {
     "machine": ("backend", "device", "kernel", "threads", "timeout_s"),
     "run": ("checkpoint_every", "resume", "telemetry_every"),
 }
-"""The fields of `TrainConfig` as `--help` and the README group them; those of no theme are under run."""
+"""The fields of `TrainConfig` as `--help` and the reference group them; those of no theme are under run."""
 
 ABOUT = "Distributed full-graph training of graph convolutional networks."
 FIRST_STEPS = (

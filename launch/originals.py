@@ -1,4 +1,4 @@
-"""Options of BNS-GCN and PipeGCN and what stands for them here, for who types them and for the README."""
+"""Options of BNS-GCN and PipeGCN and what stands for them here, for who types them and for the site."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def answer(word: str) -> str:
 
 
 def table() -> str:
-    """The README's table."""
+    """The table of the site."""
     rows = ["| theirs | ours |", "|---|---|"]
     for ours, theirs in itertools.groupby(OURS, lambda option: OURS[option]):
         rows.append(f"| {', '.join(f'`{option}`' for option in theirs)} | {ours} |")

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("partition", "bnsgcn", "launch")
 USED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt", "setup.cfg")
-OURS = (*USED, "pyproject.toml", "ruff.toml", "MANIFEST.in", ".ci", *PACKAGES, "tests", "benchmarks")
+MORE = ("SECURITY.md", "CITATION.cff", "Dockerfile", ".dockerignore", ".gitignore", "mkdocs.yml", "docs")
+OURS = (*USED, *MORE, "pyproject.toml", "ruff.toml", "MANIFEST.in", ".ci", *PACKAGES, "tests", "benchmarks")
 PASSING = shutil.ignore_patterns("__pycache__", "*.pyc", ".*_cache", ".hypothesis", "*.egg-info")
 
 

@@ -11,7 +11,7 @@
 # file system that all machines see, as checkpoints are completed by the first worker for all.
 # gloo takes the network device of the host name, often not the right one: GLOO_SOCKET_IFNAME names it
 # (for nccl NCCL_SOCKET_IFNAME). A worker that dies is started again, up to three times, and all go on from
-# the last checkpoint. Whoever reaches the ports of a launch can run code in it: see README, Several machines.
+# the last checkpoint. Whoever reaches the ports of a launch can run code in it: see "Several machines" in the docs.
 set -eu
 if [ $# -lt 5 ]; then
     echo "usage: two_machines.sh PARTS RUN WORKERS_PER_MACHINE FIRST_MACHINE:PORT OWN_ADDRESS [options]" >&2

@@ -1,4 +1,4 @@
-"""A user's own module is trained from Python, alone and on two workers, by the file that README quotes."""
+"""A user's own module is trained from Python, alone and on two workers, by the file that the site shows."""
 
 from __future__ import annotations
 
