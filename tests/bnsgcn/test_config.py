@@ -83,7 +83,7 @@ def test_an_unknown_field_is_named() -> None:
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
-@pytest.mark.parametrize("value", [object(), b"1", 1j, (), {}, math.nan, -(10**30), "\n"], ids=repr)
+@pytest.mark.parametrize("value", [Ellipsis, b"1", 1j, (), {}, math.nan, -(10**30), "\n"], ids=repr)
 def test_no_field_takes_what_it_is_not_for(field: dataclasses.Field[Any], value: Any) -> None:
     with pytest.raises(UserError) as failure:
         TrainConfig(**{field.name: value})

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from partition.errors import UserError
 from partition.graph import Graph
+from partition.part import CsrFeatures
 from partition.store import ARRAYS, MANIFEST, Part, open_part, part_folder, read_manifest
 from tests.campaign.driver import Result, started
 
@@ -369,7 +371,7 @@ def _unsafe_lists(part: Part, inner: int, halo: int) -> str:
         "in_degree": not np.array_equal(part.in_degree, degrees),
         "split": not np.isin(part.split, (0, 1, 2, 3)).all() or part.split.shape != (inner,),
         "node_ids": np.unique(part.node_ids).size != inner,
-        "features": part.features.shape[0] != inner or part.features.dtype != np.float32,
+        "features": _unsafe_features(part.features, inner),
         "labels": part.labels.shape[0] != inner
         or (part.labels.ndim == 1 and not ((part.labels >= -1) & (part.labels < classes)).all()),
         "order of boundary_rows": any(
@@ -378,6 +380,20 @@ def _unsafe_lists(part: Part, inner: int, halo: int) -> str:
         ),
     }
     return next((name for name, wrong in faults.items() if wrong), "")
+
+
+def _unsafe_features(features: npt.NDArray[np.float32] | CsrFeatures, inner: int) -> bool:
+    if not isinstance(features, CsrFeatures):
+        return features.shape[0] != inner or features.dtype != np.float32
+    columns, width = features.columns, features.num_columns
+    return not (
+        features.values.dtype == np.float32
+        and features.values.size == columns.size
+        and features.splits.size == inner + 1
+        and (features.splits[0], features.splits[-1]) == (0, columns.size)
+        and (np.diff(features.splits) >= 0).all()
+        and (not columns.size or (columns.min() >= 0 and columns.max() < width))
+    )
 
 
 def _splits(splits: Any, parts: int, total: int) -> bool:

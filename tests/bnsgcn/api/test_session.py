@@ -150,7 +150,9 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("given", "message"), MISTAKES, ids=lambda value: "" if isinstance(value, dict) else value[:40]
+)
 def test_mistakes_are_one_line(
     given: dict[str, Any], message: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
