@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from bnsgcn.dist import World
     from bnsgcn.nn import GNN, Dropout, GATConv, GCNConv, SAGEConv
     from bnsgcn.predict import predict_run
-    from bnsgcn.record.run_folder import Listener, RunFolder
+    from bnsgcn.record.run_folder import RunFolder
+    from bnsgcn.record.tracker import Tracker
     from bnsgcn.run import evaluate_run, train_worker
     from bnsgcn.train.checkpoint import Checkpoints
     from bnsgcn.train.evaluate import Scores
@@ -30,11 +31,11 @@ __all__ = [
     "GATConv",
     "GCNConv",
     "Graph",
-    "Listener",
     "Run",
     "RunFolder",
     "SAGEConv",
     "Scores",
+    "Tracker",
     "TrainConfig",
     "Trainer",
     "World",
@@ -55,7 +56,8 @@ _HOMES = {
     "bnsgcn.dist": ("World",),
     "bnsgcn.train.evaluate": ("Scores",),
     "bnsgcn.nn": ("GNN", "Dropout", "GATConv", "GCNConv", "SAGEConv"),
-    "bnsgcn.record.run_folder": ("Listener", "RunFolder"),
+    "bnsgcn.record.run_folder": ("RunFolder",),
+    "bnsgcn.record.tracker": ("Listener", "Tracker"),
     "bnsgcn.train.trainer": ("Trainer",),
     "bnsgcn.predict": ("predict_run",),
     "bnsgcn.run": ("evaluate_run", "train_worker"),

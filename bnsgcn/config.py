@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 import numbers
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_type_hints
@@ -24,6 +25,7 @@ WireDtype = Literal["fp32", "bf16", "fp16", "int8"]
 BackendName = Literal["gloo", "nccl", "auto"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 KernelName = Literal["auto", "compiled", "dgl", "torch"]
+TrackerName = Literal["csv", "tensorboard", "mlflow", "wandb"]
 MetricName = Literal["accuracy", "micro-f1", "macro-f1", "roc-auc", "average-precision"]
 
 BALANCED = "balanced"
@@ -126,6 +128,12 @@ class TrainConfig:
     """Epochs between checkpoints besides the best one; 0 = with every evaluation."""
     resume: bool = False
     """Go on from the last checkpoint of the run folder."""
+    track: str | None = None
+    """Where every epoch is written besides metrics.jsonl, joined by commas: csv, tensorboard, mlflow, wandb
+    (offline); all in the run folder."""
+    profile: str | None = None
+    """Trace these epochs, counted from 1, such as 3 or 3-5: a file a rank in RUN/profile for ui.perfetto.dev,
+    and a table of the ten largest."""
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
@@ -133,6 +141,7 @@ class TrainConfig:
         self._check_model()
         self._check_training()
         self._check_exchange()
+        self._check_record()
 
     def _check_model(self) -> None:
         _at_least("layers", self.layers, 1)
@@ -183,6 +192,37 @@ class TrainConfig:
             raise UserError(
                 "--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none"
             )
+
+    def _check_record(self) -> None:
+        for name in self.tracked:
+            fitting("track", name, TrackerName)
+        if len(set(self.tracked)) < len(self.tracked):
+            raise UserError(f"--track {self.track} names a tracker twice; name each once")
+        if self.profile is None:
+            return
+        if re.fullmatch(r"[1-9]\d{0,17}(-[1-9]\d{0,17})?", self.profile) is None:
+            raise UserError(
+                f"--profile is {reprlib.repr(self.profile)}, must be epochs, counted from 1, such as 3 or 3-5"
+            )
+        if not self.profiled:
+            raise UserError(f"--profile {self.profile} ends before it begins; name the first epoch first")
+        if self.profiled.stop > self.epochs:
+            raise UserError(
+                f"--profile {self.profile} is not within --epochs {self.epochs}; name earlier ones"
+            )
+
+    @property
+    def tracked(self) -> tuple[str, ...]:
+        """The names in `track`."""
+        return () if self.track is None else tuple(name.strip() for name in self.track.split(","))
+
+    @property
+    def profiled(self) -> range:
+        """The epochs of `profile`, counted from 0."""
+        if self.profile is None:
+            return range(0)
+        first, _, last = self.profile.partition("-")
+        return range(int(first) - 1, int(last or first))
 
     @property
     def number_bytes(self) -> int:

@@ -26,7 +26,8 @@ from bnsgcn.plan.device_memory import too_little
 from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
 from bnsgcn.record.hardware import hardware
 from bnsgcn.record.rss import rss_bytes
-from bnsgcn.record.run_folder import Listener, RunFacts, RunFolder
+from bnsgcn.record.run_folder import RunFacts, RunFolder
+from bnsgcn.record.tracker import Tracker
 from bnsgcn.train.agreement import agree, shape_digest
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.class_weights import weights_digest
@@ -63,7 +64,7 @@ def train_worker(
     parts_dir: str | Path,
     run_dir: str | Path,
     config: TrainConfig,
-    listener: Listener | None = None,
+    listener: Tracker | None = None,
     own: References = NONE_OWN,
 ) -> dict[str, Any]:
     """Train on this worker's part; returns the summary. Collective over torchrun's workers.
@@ -168,7 +169,7 @@ def opened(run_dir: str | Path) -> RunFacts:
     facts = RunFolder(run_dir).open()
     threads = min(facts.config.threads, most_threads())  # the run may be of a larger machine
     # Nothing is trained: a file of weights need not be there any more.
-    config = dataclasses.replace(facts.config, threads=threads, class_weights=None)
+    config = dataclasses.replace(facts.config, threads=threads, class_weights=None, track=None, profile=None)
     return dataclasses.replace(facts, config=config)
 
 
@@ -193,7 +194,7 @@ def _trainer(
     part: Part,
     config: TrainConfig,
     run: RunFolder,
-    listener: Listener | None,
+    listener: Tracker | None,
     *,
     own: References,
     record: bool = True,

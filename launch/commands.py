@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bnsgcn.show.say import say
+from bnsgcn.show.say import say, teller
 from launch.options import Command, Doctor, Evaluate, Export, Inspect, Partition, Plan, Predict, Sweep, Train
 from partition.errors import UserError
 
@@ -122,18 +122,24 @@ def train(command: Train) -> int:
         return be_worker(command)
     begin = time.monotonic()
     from bnsgcn.capacity import check_threads, check_workers
+    from bnsgcn.track.choice import check_installed, shown_as
     from bnsgcn.workers.jobs import train_here
     from launch.parts import parts_of
 
     check_threads(command.options.threads)
     check_workers(command.parts or 1)
+    check_installed(command.options)
+    shown, tell = (
+        shown_as(quiet=command.quiet, json=command.json),
+        teller(quiet=command.quiet, json=command.json),
+    )
     if command.seeds is not None:
         from launch.leaderboard import train_with_seeds
 
-        train_with_seeds(command)
+        train_with_seeds(command, shown, tell)
     else:
-        train_here(parts_of(command, say), command.run_dir, command.options, say=say)
-    say(f"  took        {time.monotonic() - begin:.1f} s in all")
+        train_here(parts_of(command, tell), command.run_dir, command.options, say=tell, shown=shown)
+    tell(f"  took        {time.monotonic() - begin:.1f} s in all")
     return 0
 
 

@@ -20,6 +20,8 @@ NOT_IN_A_GRID = {
     "run-dir": "name one folder for all runs",
     "resume": "a sweep goes on by itself",
     "seeds": "write seed = [0, 1, 2]",
+    "quiet": "a sweep shows its runs and the table of all",
+    "json": "the table is in sweep.json",
 }
 MOST = 10_000
 """More runs are a slip of the keyboard."""

@@ -105,6 +105,11 @@ class Train:
     seeds: str | None = None
     """Train once with each of these seeds, such as 0-9 or 0,3,7, in RUN/seed_K, and show mean and standard
     deviation; with --resume, what has ended is left as it is."""
+    quiet: bool = False
+    """Say nothing but errors, and at the end the line with the score."""
+    json: bool = False
+    """Print a line of JSON at the start, after every epoch and at the end, and nothing else, on standard
+    output; progress goes to standard error. With --quiet the last line alone."""
     config: Path | None = None
     """TOML file with any of these options; what the command line says wins."""
     options: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -212,7 +217,7 @@ THEMES = {
     "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_decay"),
     "wire": ("wire_dtype", "gradient_wire_dtype"),
     "machine": ("backend", "device", "kernel", "threads", "timeout_s"),
-    "run": ("checkpoint_every", "resume", "telemetry_every"),
+    "run": ("checkpoint_every", "resume", "telemetry_every", "track", "profile"),
 }
 """The fields of `TrainConfig` as `--help` and the reference group them; those of no theme are under run."""
 
@@ -244,6 +249,7 @@ EXAMPLES = {
         "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400",
         "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400 --resume",
         "bnsgcn train parts/cora --run-dir runs/ten --config cora.toml --seeds 0-9",
+        "bnsgcn train parts/cora --run-dir runs/seen --track tensorboard,csv --profile 3-5",
         "torchrun --nproc-per-node 4 -m launch.train parts/cora --run-dir runs/cora",
     ),
     "sweep": ("bnsgcn sweep grid.toml",),

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from bnsgcn.show.say import complain, say
+from bnsgcn.show.say import complain, teller
+from bnsgcn.track.choice import shown_as
 from bnsgcn.workers.crew import stopped_workers
 from bnsgcn.workers.outcome import FAILURE, Outcome, outcome_of
 from bnsgcn.workers.worker import settle
@@ -44,8 +45,11 @@ def be_worker(command: Train) -> int:
                 f"--seeds starts workers, which torchrun's cannot: start torchrun for each, with --seed K "
                 f"--run-dir {command.run_dir}/seed_K; then bnsgcn train with --seeds --resume adds them up"
             )
-        parts_dir = parts_of(command, say if rank == 0 else _say_nothing)
-        train_task(str(parts_dir), str(command.run_dir), command.options.to_json())
+        parts_dir = parts_of(
+            command, teller(quiet=command.quiet, json=command.json) if rank == 0 else _say_nothing
+        )
+        shown = shown_as(quiet=command.quiet, json=command.json)
+        train_task(str(parts_dir), str(command.run_dir), command.options.to_json(), shown=shown)
     except Exception as error:
         outcome = outcome_of(error, rank, command.run_dir)
         complain(f"rank {rank}: {outcome.message}{'' if outcome.kind == 'mistake' else outcome.traceback()}")

@@ -15,9 +15,12 @@ INSTALL = {
     "dgl": "pip install dgl==1.1.3 (wheels for Linux on x86-64 and Python up to 3.11), "
     "or save the graph as an archive elsewhere and name it npz:FILE",
     "matplotlib": "pip install 'bnsgcn[report]'",
+    "mlflow": "pip install 'bnsgcn[mlflow]'",
     "ogb": "pip install ogb",
     "pandas": "pip install pandas (it comes with ogb)",
     "pyarrow": "pip install 'bnsgcn[parquet]', or use --format npy",
+    "tensorboard": "pip install 'bnsgcn[tensorboard]'",
+    "wandb": "pip install 'bnsgcn[wandb]'",
     "safetensors": "pip install 'bnsgcn[export]', or use FILE.pt2",
     "torch": "pip install torch",
     "torch_geometric": "pip install 'bnsgcn[pyg]'",

@@ -82,6 +82,7 @@ ROOMS = (
     "out",
     "predict",
     "show",
+    "track",
     "workers",
     "api",
 )
@@ -163,8 +164,9 @@ def test_partitioning_needs_no_torch() -> None:
 def test_a_worker_imports_nothing_that_only_sources_and_pictures_need() -> None:
     """13 MB of a worker's memory are scipy's."""
     check = (
-        "import sys, bnsgcn.run, bnsgcn.workers.worker\n"
-        "assert not {'scipy', 'matplotlib', 'dgl', 'ogb', 'torch_geometric', 'pymetis'} & set(sys.modules)"
+        "import sys, bnsgcn.run, bnsgcn.workers.worker, bnsgcn.track.choice\n"
+        "assert not {'scipy', 'matplotlib', 'dgl', 'ogb', 'torch_geometric', 'pymetis'} & set(sys.modules)\n"
+        "assert not {'tensorboard', 'mlflow', 'wandb'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
 

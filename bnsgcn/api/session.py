@@ -8,16 +8,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from bnsgcn.api.caller import inside_torchrun, interruptible, leave_if_worker, redirected, say, say_nothing
+from bnsgcn.api.following import Following, Track, following
 from bnsgcn.api.trained import Run
 from bnsgcn.capacity import check_threads, check_workers
 from bnsgcn.config import TrainConfig, fitting
 from bnsgcn.own import KINDS, References, reference_to
 from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.track.choice import Made, Shown, check_installed, followers
 from partition import sources
 from partition.cache import CACHE, parts_folder
 from partition.errors import UserError, nearest
@@ -50,6 +52,7 @@ def train(
     objective: Any = "volume",
     cache_dir: str | os.PathLike[str] = CACHE,
     progress: bool = True,
+    track: Track | Sequence[Track] | None = None,
     **options: Any,
 ) -> Run:
     """Train on `graph`, one worker a part, as `bnsgcn train` does with the same options.
@@ -68,6 +71,9 @@ def train(
         metric: a name, or a function (logits, labels) -> score of all nodes of a split; more is better.
         method, objective, cache_dir: how a graph is cut, and where its parts are kept.
         progress: whether the run shows itself.
+        track: csv, tensorboard, mlflow, wandb; a `Tracker` of your own, which is told in this process while
+            the workers train; a function (run_dir, config) -> Tracker, called in the worker of rank 0; or
+            several of these.
         options: fields of `TrainConfig`, the options of `bnsgcn train` with underscores.
 
     Raises:
@@ -78,7 +84,8 @@ def train(
     leave_if_worker()
     given = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss, "metric": metric}
     named = {kind: value for kind, value in given.items() if isinstance(value, str)}
-    config = _config(options | named)
+    followed = following(track)
+    config = _config(options | named | {"track": followed.names})
     own = _own({kind: value for kind, value in given.items() if kind not in named and value is not None})
     _check(parts, run_dir, config)
     speak = say if progress and os.environ.get("RANK", "0") == "0" else say_nothing
@@ -88,7 +95,7 @@ def train(
         cut = parts_folder(
             graph, parts, method=method, objective=objective, root=Path(cache_dir), progress=speak
         )
-        _train(cut, run.path, config, own, progress=progress, speak=speak)
+        _train(cut, run.path, config, own, followed, shown="face" if progress else "nothing", speak=speak)
     return run
 
 
@@ -107,19 +114,31 @@ def _train(
     folder: Path,
     config: TrainConfig,
     own: References,
+    followed: Following,
     *,
-    progress: bool,
+    shown: Shown,
     speak: Callable[[str], None],
 ) -> None:
     if inside_torchrun():
         from bnsgcn.run import train_worker
-        from bnsgcn.show.face import face
 
-        train_worker(cut, folder, config, face(folder) if progress else None, own)
+        made = [Made(each, folder, config) for each in followed.makers]
+        tracker = followers(folder, config, shown, [*made, *followed.told])
+        train_worker(cut, folder, config, tracker, own)
         return
     from bnsgcn.workers.jobs import train_here
 
-    train_here(cut, folder, config, say=speak, own=own, shown=progress, relayed=redirected())
+    train_here(
+        cut,
+        folder,
+        config,
+        say=speak,
+        own=own,
+        shown=shown,
+        made=followed.makers,
+        told=followed.told,
+        relayed=redirected(),
+    )
 
 
 def _check(parts: int | None, run_dir: object, config: TrainConfig) -> None:
@@ -127,6 +146,7 @@ def _check(parts: int | None, run_dir: object, config: TrainConfig) -> None:
     if parts is not None and fitting("parts", parts, int) < 1:
         raise UserError(f"--parts is {parts}, must be at least 1")
     check_threads(config.threads)
+    check_installed(config)
     if not inside_torchrun():
         check_workers(parts or 1)
     elif run_dir is None:

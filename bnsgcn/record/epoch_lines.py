@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bnsgcn.record.json_file import finite, write_whole
+from bnsgcn.record.json_file import append_whole, finite, write_whole
 
 
 class EpochLines:
@@ -24,15 +23,7 @@ class EpochLines:
         Raises:
             OSError: The disk is full, say; the file is as it was.
         """
-        line = (json.dumps(finite(values)) + "\n").encode()
-        with self.path.open("ab", buffering=0) as file:
-            end = os.fstat(file.fileno()).st_size
-            try:
-                if file.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError as error:
-                os.truncate(file.fileno(), end)
-                raise OSError(error.errno, error.strerror, str(self.path)) from error
+        append_whole(self.path, (json.dumps(finite(values)) + "\n").encode())
 
     def sync(self) -> None:
         """Make what was appended survive a power failure."""

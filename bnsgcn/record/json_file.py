@@ -1,8 +1,9 @@
-"""JSON files: written whole or not at all, and read as an object or refused in one line."""
+"""JSON files, and lines: written whole or not at all, and read as an object or refused in one line."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -53,6 +54,22 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def append_whole(path: Path, line: bytes) -> None:
+    """Add a line, whole or not at all.
+
+    Raises:
+        OSError: The disk is full, say; the file is as it was.
+    """
+    with path.open("ab", buffering=0) as file:
+        end = os.fstat(file.fileno()).st_size
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.truncate(file.fileno(), end)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def finite(value: Any) -> Any:

@@ -8,14 +8,33 @@ from typing import Any
 
 from bnsgcn.dist import World
 from bnsgcn.record import measurements
-from bnsgcn.record.run_folder import Listener, RunFolder, Silent
+from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.record.tracker import Several, Silent, Tracker
+
+
+class JsonLines(Silent):
+    """`metrics.jsonl` and `summary.json`, without which a run cannot go on: what they fail at ends it."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+
+    def on_epoch(self, metrics: dict[str, float]) -> None:
+        """Add the line."""
+        self._run.log_epoch(metrics)
+
+    def on_end(self, summary: dict[str, Any]) -> None:
+        """Write the summary."""
+        self._run.write_summary(summary)
 
 
 class Recorder:
-    """The records of one run; `run` and `listener` may be missing."""
+    """The records of one run; `run` and `listener` may be missing. Rank 0 alone tells its trackers."""
 
-    def __init__(self, world: World, run: RunFolder | None, listener: Listener | None) -> None:
-        self._world, self._run, self._listener = world, run, listener or Silent()
+    def __init__(self, world: World, run: RunFolder | None, listener: Tracker | None) -> None:
+        self._world, self._run = world, run
+        self._listener = Silent() if listener is None or world.rank else listener
+        lines = Silent() if run is None or world.rank else JsonLines(run)
+        self._trackers = Several(lines, self._listener)
         self._epochs: list[dict[str, float]] = []
 
     def start(self, epoch: int, facts: dict[str, Any]) -> None:
@@ -26,8 +45,8 @@ class Recorder:
             self._run.rewind(epoch, self._world.rank)
             if self._world.rank == 0:  # the summary is of the whole run
                 self._epochs = self._run.metrics()
-        if self._world.rank == 0:
-            self._listener.on_start(facts)
+            facts = facts | {"run_dir": str(self._run.path)}
+        self._trackers.on_start(facts)
 
     def epoch(self, own: dict[str, float], more: Mapping[str, float]) -> None:
         """Write an epoch down: this rank's measurements, those of all, and `more`. Collective."""
@@ -35,10 +54,7 @@ class Recorder:
         self._epochs.append(merged)
         if self._run is not None:
             self._run.log_rank(self._world.rank, own)
-        if self._world.rank == 0:
-            if self._run is not None:
-                self._run.log_epoch(merged)
-            self._listener.on_epoch(merged)
+        self._trackers.on_epoch(merged)
 
     def sync(self) -> None:
         """Make what was written so far survive a power failure."""
@@ -51,10 +67,7 @@ class Recorder:
 
     def end(self, summary: dict[str, Any]) -> None:
         """Write the summary."""
-        if self._world.rank == 0:
-            if self._run is not None:
-                self._run.write_summary(summary)
-            self._listener.on_end(summary)
+        self._trackers.on_end(summary)
 
     def end_again(self, expected: Mapping[str, Any]) -> dict[str, Any] | None:
         """Show the summary of a run that had ended; None where none was written, or none of this run."""
@@ -62,8 +75,7 @@ class Recorder:
         if found is None or not expected.keys() <= found.keys() or found["epochs"] != expected["epochs"]:
             return None
         summary = {name: math.nan if value is None else value for name, value in found.items()}
-        if self._world.rank == 0:
-            self._listener.on_end(summary)
+        self._listener.on_end(summary)
         return summary
 
     def close(self) -> None:

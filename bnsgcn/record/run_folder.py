@@ -4,11 +4,13 @@
     RUN/metrics.jsonl    one line an epoch, aggregated over the ranks      written by rank 0
     RUN/rank_K.jsonl     one line an epoch of rank K
     RUN/summary.json     score, medians, bytes, memory                     written by rank 0 at the end
+    RUN/metrics.csv, tensorboard/, mlruns/, wandb/  what --track asks for, see bnsgcn/track
+    RUN/profile/         what --profile asks for, see trace.py
     RUN/errors/rank_K.txt  the traceback of a rank that failed
     RUN/checkpoints/     see checkpoint.py
     RUN/.lock            host and number of the process that writes here, see run_lock.py
 
-Nothing here knows how epochs are trained or how they are shown: a `Listener` does the showing.
+Nothing here knows how epochs are trained or how they are shown: trackers do the showing (tracker.py).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from partition.errors import UserError, one_line
 
 MAY_CHANGE = frozenset(
     {"epochs", "eval_every", "patience", "checkpoint_every", "telemetry_every"}
-    | {"backend", "device", "kernel", "threads", "timeout_s", "resume"}
+    | {"backend", "device", "kernel", "threads", "timeout_s", "resume", "track", "profile"}
 )
 """Options that a resumed run may set anew; all others decide what the weights become."""
 
@@ -50,26 +52,6 @@ class PartsIdentity(Protocol):
     @property
     def digest(self) -> str:
         """Identifies graph and partitioning."""
-
-
-class Listener(Protocol):
-    """Follows a run on rank 0, to show it. A subclass shows nothing of what it leaves out."""
-
-    def on_start(self, facts: dict[str, Any]) -> None:
-        """Before the first epoch; `facts` has name, parts, model, epochs, start_epoch and more."""
-        return None
-
-    def on_epoch(self, metrics: dict[str, float]) -> None:
-        """After every epoch, with what `metrics.jsonl` gets."""
-        return None
-
-    def on_end(self, summary: dict[str, Any]) -> None:
-        """After the last epoch, with what `summary.json` gets."""
-        return None
-
-
-class Silent(Listener):
-    """A listener that shows nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

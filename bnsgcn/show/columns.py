@@ -1,8 +1,10 @@
-"""A table that fits: where there is no room for all its columns, some are left out and none is cut."""
+"""What fits: tables that leave out whole columns, and lines that go on below."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import textwrap
 from collections.abc import Sequence
 
 
@@ -33,3 +35,14 @@ def table(columns: Sequence[Column], room: int | None = None, gap: int = 1) -> t
         shown.remove(max(shown))
     lines = [(" " * gap).join(row) for row in zip(*(cells for *_, cells in shown), strict=True)]
     return lines[: high + 1], lines[high + 1 :]
+
+
+def fitted(line: str, width: int) -> str:
+    """`line` in lines of at most `width` columns, where its words let it; a number stays with its unit."""
+    label = re.match(r" *\S+ {2,}", line)
+    margin = len(label.group()) if label else 2 + len(line) - len(line.lstrip())
+    kept = re.sub(r"(?<=\d) (?=[mkMG]?(?:s|B)\b)", "\u00a0", line)
+    lines = textwrap.wrap(
+        kept, max(30, width), subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\u00a0", " ")

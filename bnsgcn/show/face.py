@@ -20,8 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bnsgcn.record.run_folder import Listener
-from bnsgcn.show.columns import Column, table
+from bnsgcn.record.tracker import Tracker
+from bnsgcn.show.columns import Column, fitted, table
 from bnsgcn.show.say import bare_streams
 from bnsgcn.train.seal import best_folder
 from partition.errors import UserError, printable
@@ -32,6 +32,9 @@ AROUND = 4
 """Lines of a live view that are no evaluated epochs: title, heads, present epoch, bar."""
 BAR = 40
 REFRESH_S = 0.2
+LOG_WIDTH = 80
+"""Columns of a log, which has no width of its own."""
+LARGEST_WIDTH = 100
 LINE_S = 10.0
 """A plain run says something at least this often, and at every evaluation."""
 
@@ -40,7 +43,7 @@ Measure = Callable[[dict[str, float]], str]
 
 
 def _time(name: str) -> Measure:
-    return lambda metrics: duration(metrics[f"time/{name}_s"])
+    return lambda metrics: duration(metrics.get(f"time/{name}_s"))
 
 
 COLUMNS: tuple[tuple[str, int, int, Measure], ...] = (
@@ -51,6 +54,8 @@ COLUMNS: tuple[tuple[str, int, int, Measure], ...] = (
     ("compute", 9, 6, _time("compute")),
     ("halo wait", 9, 4, _time("halo_wait")),
     ("reduce", 9, 7, _time("reduce")),
+    ("draw", 9, 8, _time("draw")),
+    ("memory", 9, 9, lambda metrics: size(metrics.get("memory/peak_rss_bytes"))),
     ("sent", 10, 5, lambda metrics: size(metrics["comm/sent_bytes"])),
 )
 """Head, columns of the terminal that cells usually take, rank where there is no room, cell of an epoch."""
@@ -65,7 +70,7 @@ def epochs_table(rows: Sequence[dict[str, float]], room: int | None = None) -> l
     return heads + lines
 
 
-def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Listener:
+def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Tracker:
     """The listener that suits the console, standard output if None: lines in a file, a pipe or a log."""
     bare_streams()
     shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
@@ -83,7 +88,8 @@ class PlainFace:
     def on_start(self, facts: dict[str, Any]) -> None:
         """Say what is trained on what."""
         self._epochs = int(facts.get("epochs", 0))
-        self._console.print("\n".join([headline(facts), *notes(facts), *epochs_table([])]))
+        heads = epochs_table([], LOG_WIDTH)
+        self._console.print("\n".join([headline(facts), *notes(facts), *heads]))
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
         """Print a line for an evaluated epoch, the last one, and when nothing was said for a while."""
@@ -91,7 +97,7 @@ class PlainFace:
         last = int(metrics["epoch"]) + 1 == self._epochs
         if "val_score" in metrics or last or now - self._last_s > LINE_S:
             self._last_s = now
-            self._console.print(epochs_table([metrics])[1])
+            self._console.print(epochs_table([metrics], LOG_WIDTH)[1])
 
     def on_end(self, summary: dict[str, Any]) -> None:
         """Print the last block."""
@@ -115,7 +121,7 @@ class LiveFace:
         self._epochs, self._start_epoch = int(facts.get("epochs", 0)), int(facts.get("start_epoch", 0))
         self._begin_s = time.monotonic()
         for note in notes(facts):
-            self._console.print(note)
+            self._console.print(fitted(note, self._console.width))
         self._live.start()
         self._live.update(self._picture(), refresh=True)
 
@@ -133,7 +139,7 @@ class LiveFace:
         """Leave the table as it is and add the last block."""
         self._live.update(self._picture(), refresh=True)
         self._live.stop()
-        self._console.print(last_block(summary, self._run_dir))
+        self._console.print(last_block(summary, self._run_dir, self._console.width))
 
     def _picture(self) -> Group:
         """The view at the terminal's size of this moment."""
@@ -182,24 +188,53 @@ def notes(facts: dict[str, Any]) -> list[str]:
     return [printable(f"  {note}") for note in facts.get("notes", ())]
 
 
-def last_block(summary: dict[str, Any], run_dir: Path) -> str:
-    """The score, what an epoch cost, where the checkpoint is and how to evaluate it."""
-    metric = summary.get("metric", "score")
+def last_block(summary: dict[str, Any], run_dir: Path, width: int | None = None) -> str:
+    """The score, what an epoch cost, where the checkpoint is, how to evaluate it; paths stay in one line."""
     spent = ", ".join(
         f"{words} {duration(summary[f'{name}_s_median'])}"
         for name, words in (("compute", "compute"), ("halo_wait", "halo wait"), ("reduce", "reduce"))
     )
-    lines = [
-        "",
-        f"test {metric} {number(summary['test_score'])}   (validation {number(summary['val_score'])} "
-        f"after epoch {summary['best_epoch'] + 1} of {summary['epochs']})",
+    figures = [
+        score_line(summary),
         f"  epoch       {duration(summary['epoch_s_median'])}: {spent}",
         f"  used        {size(summary['sent_bytes_per_epoch'])} sent an epoch, "
         f"{size(summary['peak_rss_bytes'])} a worker at most{_least(summary)}",
-        f"  checkpoint  {best_checkpoint(run_dir) or 'none'}",
-        f"  evaluate    bnsgcn evaluate {run_dir}",
     ]
-    return "\n".join(map(printable, lines))
+    lines = [
+        "",
+        *(figures if width is None else [fitted(line, width) for line in figures]),
+        printable(f"  checkpoint  {best_checkpoint(run_dir) or 'none'}"),
+        printable(f"  evaluate    bnsgcn evaluate {run_dir}"),
+        *_profile(summary, run_dir, width or LARGEST_WIDTH),
+    ]
+    return "\n".join(lines)
+
+
+def score_line(summary: dict[str, Any]) -> str:
+    """What a run is about, in one line."""
+    return printable(
+        f"test {summary.get('metric', 'score')} {number(summary['test_score'])}   "
+        f"(validation {number(summary['val_score'])} "
+        f"after epoch {summary['best_epoch'] + 1} of {summary['epochs']})"
+    )
+
+
+def _profile(summary: dict[str, Any], run_dir: Path, width: int) -> list[str]:
+    """Where the traces of --profile are, and what took the most time in them."""
+    found = summary.get("profile")
+    if not found:
+        return []
+    if "failed" in found:
+        return [printable(f"  profile     could not be written ({found['failed']})")]
+    rows, room = found["largest"], max(16, min(width, LARGEST_WIDTH) - 24)
+    columns = [
+        Column("largest of rank 0".ljust(room), [row["name"][:room].ljust(room) for row in rows]),
+        Column("calls", [str(row["calls"]) for row in rows]),
+        Column("time", [duration(row["self_s"]) for row in rows], width=9),
+    ]
+    heads, lines = table(columns)
+    where = f"  profile     {run_dir / 'profile'}: epochs {found['epochs']}, for ui.perfetto.dev"
+    return [printable(line) for line in (where, *(f"    {line}" for line in heads + lines))]
 
 
 def _least(summary: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TextIO
 
 from partition.errors import printable
 
@@ -12,14 +14,26 @@ def fit(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def say(text: str) -> None:
-    """Print a line on standard output."""
-    print(fit(text), flush=True)
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line on standard output, or elsewhere."""
+    print(fit(text), file=stream, flush=True)
+
+
+def teller(*, quiet: bool, json: bool) -> Callable[[str], None]:
+    """What says how far things are: not on the standard output of --json, and nowhere with --quiet."""
+    if quiet:
+        return lambda _: None
+    return (lambda text: say(text, sys.stderr)) if json else say
 
 
 def complain(text: str) -> None:
     """Print a line on standard error, after the command's name."""
     print(f"bnsgcn: error: {fit(text)}", file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print a line on standard error that ends nothing."""
+    print(f"bnsgcn: warning: {fit(text)}", file=sys.stderr, flush=True)
 
 
 def show_cursor() -> None:

@@ -50,6 +50,8 @@ class Stage:
     sent: SentBytes
     dtype: torch.dtype
     precision: torch.dtype | None = None
+    lane: type[Lane] = Lane
+    """What the layers' lanes are: those of a run that is profiled are marked in the trace."""
     notes: list[str] = dataclasses.field(default_factory=list)
     """What the user should hear of what was built."""
     whole: weakref.WeakValueDictionary[str, Any] = dataclasses.field(
@@ -214,7 +216,7 @@ class _ViewHops:
 
     def _lane(self, index: int, draws: DrawSource, policy: Policy) -> Lane:
         stage = self._stage
-        return Lane(
+        return stage.lane(
             index,
             world=stage.world,
             kernels=stage.kernels,

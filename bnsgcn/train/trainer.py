@@ -18,14 +18,17 @@ from bnsgcn import kernels as kernel_backends
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.exchange.clock import Clock
+from bnsgcn.exchange.lane import Lane
+from bnsgcn.exchange.profiled_lane import ProfiledLane
 from bnsgcn.nn.convert import convert_batch_norms
 from bnsgcn.nn.loss import Loss
 from bnsgcn.nn.models import GNN
 from bnsgcn.record import measurements
 from bnsgcn.record.recorder import Recorder
-from bnsgcn.record.run_folder import Listener, RunFolder
+from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.record.sent_bytes import SentBytes
-from bnsgcn.record.spans import Spans
+from bnsgcn.record.spans import ProfiledSpans, Spans
+from bnsgcn.record.tracker import Tracker
 from bnsgcn.train.agreement import agree
 from bnsgcn.train.buffers import check_buffers
 from bnsgcn.train.checkpoint import Checkpoints
@@ -34,6 +37,7 @@ from bnsgcn.train.gradients import FlatGradients
 from bnsgcn.train.hop_sets import HopSet, HopSets, Stage
 from bnsgcn.train.keeper import Keeper
 from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
+from bnsgcn.train.profiling import Profile
 from bnsgcn.train.progress import Progress
 from bnsgcn.train.scores import OwnMetric, chosen_metric, name_of
 from bnsgcn.train.target import Target
@@ -62,7 +66,7 @@ class Trainer:
         metric: what the best checkpoint is chosen by; None = what the options say.
         run: run folder for records; None = none are written.
         checkpoints: where checkpoints go; None = none, and the best weights are kept in memory.
-        listener: follows the run on rank 0.
+        listener: follows the run on rank 0; `bnsgcn.record.tracker.Several` joins a few.
 
     Raises:
         UserError: ranks were given different things, workers and parts differ in number, or options do not
@@ -82,7 +86,7 @@ class Trainer:
         metric: OwnMetric | None = None,
         run: RunFolder | None = None,
         checkpoints: Checkpoints | None = None,
-        listener: Listener | None = None,
+        listener: Tracker | None = None,
     ) -> None:
         convert_batch_norms(model, world)
         agree(world, config, part.manifest, model)
@@ -106,6 +110,9 @@ class Trainer:
         self._optimizer = make(list(self.model.parameters()))
         self._rates = Rates(self._optimizer, schedule)
         self._recorder = Recorder(world, run, listener)
+        self._profile = None
+        if config.profile is not None and run is not None:
+            self._profile = Profile(world, self.model, self.progress, config.profiled, run.path)
         self._keeper = Keeper(
             checkpoints,
             model=self.model,
@@ -140,8 +147,9 @@ class Trainer:
             ended = self._recorder.end_again(self.summary())
             if ended is not None:
                 return ended
+        train_epoch = self.train_epoch if self._profile is None else self._profile.around(self.train_epoch)
         while not self.progress.is_over(self.config):
-            measured = self.train_epoch()
+            measured = train_epoch()
             scores = self.evaluate() if self._evaluation_is_due() else None
             better = scores is not None and self.progress.note(scores)
             # Before the checkpoint: an epoch that is not trained again has its line.
@@ -151,6 +159,9 @@ class Trainer:
                 self.save()
         self.training.drain()
         summary = self.summary() | dict(facts)
+        if self._profile is not None:
+            self._profile.close()
+            summary |= {"profile": self._profile.facts} if self._profile.facts else {}
         self._recorder.end(summary)
         return summary
 
@@ -168,6 +179,7 @@ class Trainer:
                 "model": self.config.model if isinstance(self.model, GNN) else type(self.model).__name__,
                 "epochs": self.config.epochs,
                 "start_epoch": self.progress.epoch,
+                "config": self.config.to_json(),
                 "metric": self.metric,
                 "notes": self._notes,
                 "nodes": manifest.num_nodes,
@@ -271,7 +283,8 @@ def make_stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
         world=world,
         kernels=kernel_backends.select(config.kernel, world.device, dtype),
         clock=Clock(config.seed),
-        spans=Spans(world.device),
+        spans=Spans(world.device) if config.profile is None else ProfiledSpans(world.device),
+        lane=Lane if config.profile is None else ProfiledLane,
         sent=SentBytes(),
         dtype=dtype,
         precision=torch.bfloat16 if config.amp == "bf16" else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from bnsgcn.capacity import check_threads, check_workers, most_threads
 from bnsgcn.config import TrainConfig
 from bnsgcn.own import NONE_OWN, References
 from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.record.tracker import Tracker
+from bnsgcn.track.choice import Shown
+from bnsgcn.track.guarded import Guarded
 from bnsgcn.workers.local import run_local
 from bnsgcn.workers.worker import Job, TaskName
 from partition.errors import UserError
@@ -23,13 +26,17 @@ def train_here(
     *,
     say: Callable[[str], None],
     own: References = NONE_OWN,
-    shown: bool = True,
+    shown: Shown = "face",
+    made: Sequence[Mapping[str, Any]] = (),
+    told: Sequence[Tracker] = (),
     relayed: bool = False,
 ) -> dict[str, Any]:
     """Train on one worker a part; the summary.
 
     Args:
-        shown: whether the run shows itself while it trains.
+        shown: how the run shows itself.
+        made: where functions are that make trackers in the worker of rank 0.
+        told: trackers in this process.
         relayed: see `run_local`.
 
     Raises:
@@ -50,10 +57,12 @@ def train_here(
             "config": config.to_json(),
             "own": own,
             "shown": shown,
+            "made": list(made),
         },
     )
+    guarded = [Guarded(type(tracker).__name__, tracker, run_dir) for tracker in told]
     say(f"starting {manifest.parts} worker{'s' if manifest.parts != 1 else ''}")
-    summary: dict[str, Any] = run_local(job, relayed=relayed)[0]
+    summary: dict[str, Any] = run_local(job, relayed=relayed, told=guarded)[0]
     return summary
 
 

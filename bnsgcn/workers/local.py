@@ -11,14 +11,16 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from bnsgcn.capacity import core_count
+from bnsgcn.record.tracker import Tracker
 from bnsgcn.workers.crew import POLL_S, Crew, End
 from bnsgcn.workers.outcome import Outcome, read_outcomes
+from bnsgcn.workers.relayed import RelayedEvents
 from bnsgcn.workers.verdict import Evidence, verdict
 from bnsgcn.workers.worker import Job
 from partition.errors import Stopped
@@ -28,35 +30,41 @@ GRACE_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def run_local(job: Job, *, relayed: bool = False) -> list[Any]:
+def run_local(job: Job, *, relayed: bool = False, told: Sequence[Tracker] = ()) -> list[Any]:
     """Do `job` on local workers; their results by rank. When it returns or raises, no worker is left.
 
     Args:
         relayed: whether this process prints what the workers do; where it does not, they print it themselves.
+        told: trackers in this process, which hear of a training soon after it happens.
 
     Raises:
         UserError: A worker found a mistake of the user.
         WorkerFailure: A worker failed, was killed or stopped, or did not answer.
         Stopped: This process was told to end.
     """
-    with _signals_noted() as told, tempfile.TemporaryDirectory(prefix="bnsgcn-") as name:
+    with _signals_noted() as signals, tempfile.TemporaryDirectory(prefix="bnsgcn-") as name:
         folder = Path(name)
-        (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
+        events = RelayedEvents(folder / "events.jsonl", told)
+        wanted = {"events": str(events.path)} if told else {}
+        whole = dataclasses.replace(job, arguments=job.arguments | wanted)
+        (folder / "job.json").write_text(json.dumps(dataclasses.asdict(whole)))
         with Crew(folder, _environments(job, folder), relayed=relayed) as crew:
-            evidence = _watch(crew, job, folder, told)
+            evidence = _watch(crew, job, folder, signals, events)
+        events.relay()
         outcomes = read_outcomes(folder)
-    if told:
-        raise Stopped(told[0], "; all workers have ended")
+    if signals:
+        raise Stopped(signals[0], "; all workers have ended")
     if evidence is not None:
         raise verdict(evidence, outcomes, job)
     return [outcome.result for outcome in sorted(outcomes, key=lambda outcome: outcome.rank)]
 
 
-def _watch(crew: Crew, job: Job, folder: Path, told: list[int]) -> Evidence | None:
+def _watch(crew: Crew, job: Job, folder: Path, signals: list[int], events: RelayedEvents) -> Evidence | None:
     """Wait until all ranks are done; what is to be seen of them if one failed instead."""
     bad_since_s = 0.0
-    while not told:
+    while not signals:
         crew.relay()
+        events.relay()
         ends = crew.ends()
         outcomes = {outcome.rank: outcome for outcome in read_outcomes(folder)} if ends else {}
         bad = [end for end in ends if end.rank not in outcomes or outcomes[end.rank].kind != "done"]

@@ -26,11 +26,11 @@ def train_once(
     *,
     say: Say,
     own: References = NONE_OWN,
-    **shown: bool,
+    **followed: Any,
 ) -> dict[str, Any]:
     """The summary of the run in `run_dir`, which is trained as far as it has not been yet.
 
-    `shown`: how, as for `train_here`.
+    `followed`: by what, as for `train_here`.
 
     Raises:
         UserError: the run there is another one, or see `train_here`.
@@ -46,7 +46,7 @@ def train_once(
             val, test = number(ended["val_score"]), number(ended["test_score"])
             say(f"{run_dir} has ended: validation {val:.4f}, test {test:.4f}")
             return ended
-    return train_here(parts_dir, run_dir, config, say=say, own=own, **shown)
+    return train_here(parts_dir, run_dir, config, say=say, own=own, **followed)
 
 
 def train_seeds(
@@ -57,7 +57,7 @@ def train_seeds(
     *,
     say: Say,
     own: References = NONE_OWN,
-    **shown: bool,
+    **followed: Any,
 ) -> dict[str, Any]:
     """Train with each of the seeds in `run_dir`/seed_K; what `seeds.json` there says of them together.
 
@@ -76,7 +76,7 @@ def train_seeds(
     for place, seed in enumerate(seeds):
         say(f"seed {seed} ({place + 1} of {len(seeds)})")
         folder = folder_of_seed(run_dir, seed)
-        summaries[seed] = train_once(parts_dir, folder, configs[seed], say=say, own=own, **shown)
+        summaries[seed] = train_once(parts_dir, folder, configs[seed], say=say, own=own, **followed)
     found = over_seeds(summaries, manifest.name)
     write_object(run_dir / SEEDS_NAME, found)
     return found

@@ -14,13 +14,17 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bnsgcn.config import BackendName, DeviceName
 from bnsgcn.own import NONE_OWN, References
 from bnsgcn.workers.outcome import Outcome, outcome_of
+
+if TYPE_CHECKING:
+    from bnsgcn.record.tracker import Tracker
+    from bnsgcn.track.choice import Shown
 
 TaskName = Literal["train", "evaluate", "predict", "round_trip"]
 
@@ -82,15 +86,26 @@ def train(
     run_dir: str,
     config: dict[str, Any],
     own: References = NONE_OWN,
-    shown: bool = True,
+    shown: Shown = "face",
+    made: Sequence[Mapping[str, Any]] = (),
+    events: str | None = None,
 ) -> dict[str, Any]:
-    """Train on this worker's part; the summary."""
+    """Train on this worker's part; the summary.
+
+    Args:
+        made: where functions are that make trackers.
+        events: the file where the launcher reads what its own trackers are to be told.
+    """
     from bnsgcn.config import TrainConfig
     from bnsgcn.run import train_worker
-    from bnsgcn.show.face import face
+    from bnsgcn.track.choice import Made, followers
+    from bnsgcn.workers.relayed import event_file
 
-    listener = face(run_dir) if shown else None
-    return train_worker(parts_dir, run_dir, TrainConfig.from_json(config), listener, own)
+    options, folder = TrainConfig.from_json(config), Path(run_dir)
+    trackers: list[Tracker] = [Made(each, folder, options) for each in made]
+    if events is not None:
+        trackers.append(event_file(Path(events)))
+    return train_worker(parts_dir, run_dir, options, followers(folder, options, shown, trackers), own)
 
 
 def evaluate(run_dir: str, per_class: bool) -> dict[str, Any]:

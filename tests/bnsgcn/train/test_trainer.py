@@ -15,7 +15,8 @@ import torch
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.nn.models import build_model
-from bnsgcn.record.run_folder import RunFolder, Silent
+from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.record.tracker import Silent
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.trainer import NonFiniteLoss, Trainer
 from partition.graph import TEST, VAL

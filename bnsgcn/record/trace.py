@@ -1,0 +1,170 @@
+"""From what torch's profiler wrote to traces that people read: ranks by name, messages as arrows.
+
+    RUN/profile/rank_K.json.gz   a Chrome trace of rank K; arrows from where it posts rows to where it takes
+                                 the rows of the same exchange
+    RUN/profile/ranks.json.gz    all ranks together; an arrow from sender to receiver for every message
+
+They open in ui.perfetto.dev and chrome://tracing. Clocks of several machines are taken as they are.
+
+An event is an object of the Chrome trace format: `ph` X is a slice of `dur` microseconds from `ts` in thread
+`tid` of process `pid`; s and f are the ends of an arrow, each in the slice that encloses it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+LARGEST = 10
+IDS_OF_A_RANK = 1 << 32
+"""More arrows than torch draws in a trace."""
+_MARK = "bnsgcn"
+_TRANSFERS = ("gloo:", "nccl:")
+"""From posting to arrival, by torch; what is waited for of it is in the spans."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What a slice says about a message, as the slice's name until the trace is finished."""
+
+    layer: int
+    rows: str
+    """features or gradients."""
+    posted: int
+    """The epoch in which the rows left, from 0."""
+    peers: tuple[int, ...] | None = None
+    """Ranks that the rows go to, where the slice is a post; None where they are taken."""
+
+    def to_text(self) -> str:
+        """The name of the slice; the inverse of `of`. torch leaves out quotation marks."""
+        peers = "take" if self.peers is None else ",".join(map(str, self.peers))
+        return f"{_MARK}:{self.layer}:{self.rows}:{self.posted}:{peers}"
+
+    @classmethod
+    def of(cls, event: Event) -> Mark | None:
+        """The mark of a slice; None where it has none."""
+        mark, *pieces = str(event.get("name", "")).split(":")
+        if mark != _MARK or event.get("ph") != "X":
+            return None
+        layer, rows, posted, peers = pieces
+        ranks = None if peers == "take" else tuple(int(peer) for peer in peers.split(",") if peer)
+        return cls(layer=int(layer), rows=rows, posted=int(posted), peers=ranks)
+
+    @property
+    def name(self) -> str:
+        """What people see."""
+        return f"{'take' if self.peers is None else 'post'} {self.rows} of layer {self.layer}"
+
+
+class RankTrace:
+    """The events of one rank."""
+
+    def __init__(self, rank: int, events: Iterable[Event]) -> None:
+        """`events`: as torch's profiler wrote them."""
+        self.rank = rank
+        self.events: list[Event] = []
+        self.marked: list[tuple[Mark, Event]] = []
+        self._pids: dict[Any, int] = {}
+        for event in events:
+            mark = Mark.of(event)
+            self.events.append(self._of_rank(event, mark))
+            if mark is not None:
+                self.marked.append((mark, self.events[-1]))
+
+    def _of_rank(self, event: Event, mark: Mark | None) -> Event:
+        """The event with a name that people read, and with numbers that no other rank has."""
+        changed = dict(event)
+        if "pid" in event:
+            number = self._pids.setdefault(event["pid"], len(self._pids))
+            changed["pid"] = self.rank * 1000 + number
+        if isinstance(event.get("id"), int):
+            changed["id"] = self.rank * IDS_OF_A_RANK + event["id"]
+        if event.get("name") == "process_name":
+            changed["args"] = {"name": f"rank {self.rank} {event['args'].get('name', '')}".strip()}
+        if mark is not None:
+            changed |= {"name": mark.name, "args": {"epoch of the rows": mark.posted + 1}}
+        return changed
+
+    def largest(self) -> list[dict[str, Any]]:
+        """What took the most time of its own, without what it called: name, calls, self_s; longest first."""
+        own: dict[str, float] = defaultdict(float)
+        calls: dict[str, int] = defaultdict(int)
+        for thread in self._slices():
+            open_until: list[tuple[float, str]] = []
+            for event in sorted(thread, key=lambda event: (event["ts"], -event["dur"])):
+                while open_until and event["ts"] >= open_until[-1][0]:
+                    open_until.pop()
+                if open_until:
+                    own[open_until[-1][1]] -= event["dur"]
+                own[event["name"]] += event["dur"]
+                calls[event["name"]] += 1
+                open_until.append((event["ts"] + event["dur"], event["name"]))
+        names = sorted(own, key=lambda name: -own[name])[:LARGEST]
+        return [{"name": name, "calls": calls[name], "self_s": own[name] / 1e6} for name in names]
+
+    def _slices(self) -> Iterable[list[Event]]:
+        """Of every thread, without what runs beside its work: transfers, and the profiler itself."""
+        threads: dict[Any, list[Event]] = defaultdict(list)
+        for event in self.events:
+            beside = event.get("cat") in ("Trace", "overhead") or str(event.get("name")).startswith(
+                _TRANSFERS
+            )
+            if event.get("ph") == "X" and not beside:
+                threads[event["pid"], event["tid"]].append(event)
+        return threads.values()
+
+
+def finished(ranks: Sequence[RankTrace]) -> dict[str, Any]:
+    """A trace of these ranks: their events, and the arrows between them, or within the one there is."""
+    events = [event for trace in ranks for event in trace.events]
+    return {"traceEvents": [*events, *_arrows(ranks)], "displayTimeUnit": "ms"}
+
+
+def _arrows(ranks: Sequence[RankTrace]) -> list[Event]:
+    """From the slices that post rows to those that take them, a pair of events each."""
+    posts: dict[tuple[int, str, int], list[tuple[int, Mark, Event]]] = defaultdict(list)
+    marked = [(trace.rank, *pair) for trace in ranks for pair in trace.marked]
+    for rank, mark, event in marked:
+        if mark.peers:
+            posts[mark.layer, mark.rows, mark.posted].append((rank, mark, event))
+    ids = itertools.count((max(trace.rank for trace in ranks) + 1) * IDS_OF_A_RANK)
+    found: list[Event] = []
+    for receiver, taken, take in marked:
+        if taken.peers is None:
+            for sender, sent, post in posts[taken.layer, taken.rows, taken.posted]:
+                if receiver in (sent.peers or ()) or (sender == receiver and len(ranks) == 1):
+                    found += _arrow(next(ids), post, take)
+    return found
+
+
+def _arrow(number: int, post: Event, take: Event) -> tuple[Event, Event]:
+    """Rows leave while the post lasts, and have arrived when the take ends."""
+    common = {"id": number, "name": "rows", "cat": "message"}
+    begin, end = post["ts"], take["ts"] + 0.99 * take["dur"]
+    return (
+        common | {"ph": "s", "pid": post["pid"], "tid": post["tid"], "ts": begin},
+        common | {"ph": "f", "bp": "e", "pid": take["pid"], "tid": take["tid"], "ts": end},
+    )
+
+
+def write_trace(path: Path, trace: dict[str, Any]) -> None:
+    """Write compressed JSON."""
+    with gzip.open(path, "wt", compresslevel=5) as file:
+        json.dump(trace, file)
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a trace, compressed or not."""
+    content = path.read_bytes()
+    events: list[Event] = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)[
+        "traceEvents"
+    ]
+    return events

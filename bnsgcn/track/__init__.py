@@ -1,0 +1,1 @@
+"""Trackers that are asked for by name: CSV, TensorBoard, MLflow, Weights & Biases; none imported unasked."""

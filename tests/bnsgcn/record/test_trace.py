@@ -1,0 +1,97 @@
+"""Traces: marks become names and arrows, ranks keep apart, and the largest are those of their own time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bnsgcn.record.trace import Mark, RankTrace, finished
+
+
+def slice_of(name: str, ts: float, dur: float, tid: int = 7) -> dict[str, Any]:
+    return {"ph": "X", "cat": "cpu_op", "name": name, "pid": 4242, "tid": tid, "ts": ts, "dur": dur}
+
+
+def marked(ts: float, dur: float, **fields: Any) -> dict[str, Any]:
+    return slice_of(Mark(**fields).to_text(), ts, dur)
+
+
+def events_of(rank: int, peers: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One exchange of layer 1, posted in epoch 3, and what torch draws itself."""
+    start = 100.0 * rank
+    return [
+        {"ph": "M", "name": "process_name", "pid": 4242, "args": {"name": "python"}},
+        slice_of("epoch", start, 90),
+        marked(start + 10, 20, layer=1, rows="features", posted=3, peers=peers),
+        marked(start + 40, 30, layer=1, rows="features", posted=3),
+        {"ph": "s", "id": 5, "pid": 4242, "tid": 7, "ts": start + 1, "name": "fwdbwd", "cat": "fwdbwd"},
+        {"ph": "f", "id": 5, "pid": 4242, "tid": 7, "ts": start + 80, "name": "fwdbwd", "cat": "fwdbwd"},
+    ]
+
+
+def arrows(trace: dict[str, Any], category: str) -> dict[int, list[dict[str, Any]]]:
+    """Ends of the arrows, by number."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for event in trace["traceEvents"]:
+        if event.get("cat") == category and event["ph"] in "sf":
+            found.setdefault(event["id"], []).append(event)
+    return found
+
+
+def test_a_mark_comes_back() -> None:
+    for mark in (
+        Mark(layer=0, rows="features", posted=0, peers=(1, 2)),
+        Mark(layer=2, rows="gradients", posted=17, peers=()),
+        Mark(layer=2, rows="gradients", posted=17),
+    ):
+        assert Mark.of({"ph": "X", "name": mark.to_text()}) == mark
+    assert Mark.of({"ph": "X", "name": "aten::add"}) is None
+    assert Mark.of({"ph": "M"}) is None
+
+
+def test_messages_are_arrows_from_sender_to_receiver() -> None:
+    """Rank 0 sends to 1 and 2, rank 1 to 0; nobody else."""
+    peers: tuple[tuple[int, ...], ...] = ((1, 2), (0,), ())
+    ranks = [RankTrace(rank, events_of(rank, peers[rank])) for rank in range(3)]
+    trace = finished(ranks)
+    found = sorted(
+        (begin["pid"] // 1000, end["pid"] // 1000) for begin, end in arrows(trace, "message").values()
+    )
+    assert found == [(0, 1), (0, 2), (1, 0)]
+    for begin, end in arrows(trace, "message").values():
+        assert (begin["ph"], end["ph"], end["bp"]) == ("s", "f", "e")
+        for event, name in ((begin, "post features of layer 1"), (end, "take features of layer 1")):
+            around = [
+                each["name"]
+                for each in trace["traceEvents"]
+                if each["ph"] == "X"
+                and each["pid"] == event["pid"]
+                and each["ts"] <= event["ts"] <= each["ts"] + each["dur"]
+            ]
+            assert name in around
+    assert len(arrows(trace, "fwdbwd")) == 3, "torch's own arrows of different ranks have different numbers"
+    names = [event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "process_name"]
+    assert names == ["rank 0 python", "rank 1 python", "rank 2 python"]
+
+
+def test_alone_a_rank_has_arrows_from_its_posts_to_its_takes() -> None:
+    trace = finished([RankTrace(1, events_of(1, (0,)))])
+    assert len(arrows(trace, "message")) == 1
+    assert not arrows(finished([RankTrace(1, events_of(1, ()))]), "message")
+
+
+def test_the_largest_are_those_of_their_own_time() -> None:
+    events = [
+        slice_of("outer", 0, 100),
+        slice_of("inner", 10, 30),
+        slice_of("innermost", 15, 5),
+        slice_of("inner", 60, 40),
+        slice_of("elsewhere", 20, 60, tid=8),
+        {"ph": "X", "cat": "Trace", "name": "the profiler", "pid": 4242, "tid": 7, "ts": 0, "dur": 1000},
+    ]
+    found = {
+        row["name"]: (row["calls"], round(row["self_s"] * 1e6)) for row in RankTrace(0, events).largest()
+    }
+    assert found == {"inner": (2, 65), "elsewhere": (1, 60), "outer": (1, 30), "innermost": (1, 5)}
+    assert next(iter(found)) == "inner"
+    many = [slice_of(f"op {number}", 10 * number, 5) for number in range(30)]
+    assert len(RankTrace(0, many).largest()) == 10
