@@ -8,7 +8,7 @@ from torch.profiler import record_function
 
 from bnsgcn.exchange.draws import LayerDraw
 from bnsgcn.exchange.lane import Arrival, Lane
-from bnsgcn.record.trace import Mark
+from bnsgcn.record.trace import Passage
 
 
 class ProfiledLane(Lane):
@@ -46,5 +46,5 @@ class ProfiledLane(Lane):
     def _marked(self, rows: str, posted: int, to: tuple[int, ...] | None = None) -> record_function:
         """`to`: boundary rows for each rank, where it is a post."""
         peers = None if to is None else tuple(rank for rank, count in enumerate(to) if count)
-        mark = Mark(layer=self._layer, rows=rows, posted=posted, peers=peers)
+        mark = Passage(layer=self._layer, rows=rows, posted=posted, peers=peers)
         return record_function(mark.to_text())

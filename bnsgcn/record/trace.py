@@ -32,7 +32,7 @@ _TRANSFERS = ("gloo:", "nccl:")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mark:
+class Passage:
     """What a slice says about a message, as the slice's name until the trace is finished."""
 
     layer: int
@@ -49,7 +49,7 @@ class Mark:
         return f"{_MARK}:{self.layer}:{self.rows}:{self.posted}:{peers}"
 
     @classmethod
-    def of(cls, event: Event) -> Mark | None:
+    def of(cls, event: Event) -> Passage | None:
         """The mark of a slice; None where it has none."""
         mark, *pieces = str(event.get("name", "")).split(":")
         if mark != _MARK or event.get("ph") != "X":
@@ -71,15 +71,15 @@ class RankTrace:
         """`events`: as torch's profiler wrote them."""
         self.rank = rank
         self.events: list[Event] = []
-        self.marked: list[tuple[Mark, Event]] = []
+        self.marked: list[tuple[Passage, Event]] = []
         self._pids: dict[Any, int] = {}
         for event in events:
-            mark = Mark.of(event)
+            mark = Passage.of(event)
             self.events.append(self._of_rank(event, mark))
             if mark is not None:
                 self.marked.append((mark, self.events[-1]))
 
-    def _of_rank(self, event: Event, mark: Mark | None) -> Event:
+    def _of_rank(self, event: Event, mark: Passage | None) -> Event:
         """The event with a name that people read, and with numbers that no other rank has."""
         changed = dict(event)
         if "pid" in event:
@@ -130,7 +130,7 @@ def finished(ranks: Sequence[RankTrace]) -> dict[str, Any]:
 
 def _arrows(ranks: Sequence[RankTrace]) -> list[Event]:
     """From the slices that post rows to those that take them, a pair of events each."""
-    posts: dict[tuple[int, str, int], list[tuple[int, Mark, Event]]] = defaultdict(list)
+    posts: dict[tuple[int, str, int], list[tuple[int, Passage, Event]]] = defaultdict(list)
     marked = [(trace.rank, *pair) for trace in ranks for pair in trace.marked]
     for rank, mark, event in marked:
         if mark.peers:

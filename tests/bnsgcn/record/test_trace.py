@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bnsgcn.record.trace import Mark, RankTrace, finished
+from bnsgcn.record.trace import Passage, RankTrace, finished
 
 
 def slice_of(name: str, ts: float, dur: float, tid: int = 7) -> dict[str, Any]:
@@ -12,7 +12,7 @@ def slice_of(name: str, ts: float, dur: float, tid: int = 7) -> dict[str, Any]:
 
 
 def marked(ts: float, dur: float, **fields: Any) -> dict[str, Any]:
-    return slice_of(Mark(**fields).to_text(), ts, dur)
+    return slice_of(Passage(**fields).to_text(), ts, dur)
 
 
 def events_of(rank: int, peers: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -39,13 +39,13 @@ def arrows(trace: dict[str, Any], category: str) -> dict[int, list[dict[str, Any
 
 def test_a_mark_comes_back() -> None:
     for mark in (
-        Mark(layer=0, rows="features", posted=0, peers=(1, 2)),
-        Mark(layer=2, rows="gradients", posted=17, peers=()),
-        Mark(layer=2, rows="gradients", posted=17),
+        Passage(layer=0, rows="features", posted=0, peers=(1, 2)),
+        Passage(layer=2, rows="gradients", posted=17, peers=()),
+        Passage(layer=2, rows="gradients", posted=17),
     ):
-        assert Mark.of({"ph": "X", "name": mark.to_text()}) == mark
-    assert Mark.of({"ph": "X", "name": "aten::add"}) is None
-    assert Mark.of({"ph": "M"}) is None
+        assert Passage.of({"ph": "X", "name": mark.to_text()}) == mark
+    assert Passage.of({"ph": "X", "name": "aten::add"}) is None
+    assert Passage.of({"ph": "M"}) is None
 
 
 def test_messages_are_arrows_from_sender_to_receiver() -> None:
