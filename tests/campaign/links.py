@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import shutil
 import signal
-import subprocess
-import sys
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
+from launch.agent import AGENT_S
 from tests.campaign import runs
-from tests.campaign.driver import Process, Result, Unable, started
+from tests.campaign.driver import Process, Result, started
+from tests.launch.hosts import Host, cut, joined_hosts, run
 
 TIMEOUT_S = 8
 GRACE_S = 12.0
@@ -67,39 +60,53 @@ class Links:
                 result.expect(f"rank {rank}" in ended[2], f"{where}: said {ended[2][-200:]!r}")
 
     def _cut(self, case: int, chance: random.Random, run_dir: Path, setting: str, result: Result) -> None:
-        with two_hosts() as hosts:
-            processes = [self._machine(host, index, run_dir, setting) for index, host in enumerate(hosts)]
+        where, lines = f"case {case}: link cut", chance.randrange(1, 10)
+        with joined_hosts() as hosts:
+            processes = [self._machine(hosts, index, run_dir, setting) for index in range(2)]
             try:
-                if not wait_for_lines(run_dir, chance.randrange(1, 10), processes):
-                    said = [process.popen.poll() for process in processes]
-                    result.faults.append(f"case {case}: no epoch was trained over the link: {said}")
+                if not wait_for_lines(run_dir, lines, processes):
+                    said = [process.finish(1) for process in processes]
+                    result.faults.append(f"{where}: no epoch was trained over it: {said}")
                     return
-                subprocess.run(
-                    ["ip", "-n", hosts[0][0], "link", "set", hosts[0][1], "down"],
-                    check=True,
-                    capture_output=True,
-                )
+                self._part(hosts, silently=chance.random() < 0.5)
                 begin = time.monotonic()
-                ended = [process.finish(TIMEOUT_S + GRACE_S + 60) for process in processes]
+                ended = [process.finish(TIMEOUT_S + AGENT_S + GRACE_S + 60) for process in processes]
                 spent = time.monotonic() - begin
-                where = f"case {case}: link cut"
-                result.expect(None not in ended, f"{where}: an agent did not end")
-                result.expect(spent < TIMEOUT_S + GRACE_S + 10, f"{where}: ended after {spent:.0f} s")
-                result.expect(all(end and end[0] != 0 for end in ended), f"{where}: an agent ended well")
             finally:
                 for process in processes:
                     process.end()
+        if all(end is not None and end[0] == 0 for end in ended):
+            result.tried = 0  # both were done before the link was cut
+            return
+        result.expect(spent < TIMEOUT_S + AGENT_S + GRACE_S, f"{where}: ended after {spent:.0f} s")
+        for index, end in enumerate(ended):
+            if result.expect(end is not None, f"{where}: the agent of machine {index} did not end"):
+                assert end is not None
+                status, _, said = end
+                result.expect(status == 1, f"{where}: machine {index} ended with status {status}")
+                own = all(line.startswith("bnsgcn: error: ") for line in said.splitlines())
+                result.expect(said and own, f"{where}: machine {index} said {said[-300:]!r}")
 
     @staticmethod
-    def _machine(host: tuple[str, str, str], index: int, run_dir: Path, setting: str) -> Process:
-        name, device, address = host
-        torchrun = (
-            *("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "0"),
-            *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"10.213.78.1:{PORT}", "--rdzv-id", "campaign"),
-            *("--rdzv-conf", f"is_host={1 - index}", "--local-addr", address, "-m", "launch.train"),
+    def _part(hosts: tuple[Host, Host], *, silently: bool) -> None:
+        """Cut the link: packets are lost without a word, or the device of one side goes down."""
+        if silently:
+            cut(*hosts)
+            cut(*hosts[::-1])
+        else:
+            run("ip", "-n", hosts[0].name, "link", "set", hosts[0].device, "down")
+
+    @staticmethod
+    def _machine(hosts: tuple[Host, Host], index: int, run_dir: Path, setting: str) -> Process:
+        agent = (
+            *("-m", "launch.agent", "--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "0"),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts[0].address}:{PORT}"),
+            *("--rdzv-id", "campaign", "--rdzv-conf", f"is_host={1 - index}"),
+            *("--local-addr", hosts[index].address, "-m", "launch.train"),
         )
         options = runs.train(run_dir, setting, "--timeout-s", str(TIMEOUT_S))[3:]
-        return Process(*torchrun, *options, prefix=("ip", "netns", "exec", name), GLOO_SOCKET_IFNAME=device)
+        prefix = tuple(hosts[index].call())
+        return Process(*agent, *options, prefix=prefix, GLOO_SOCKET_IFNAME=hosts[index].device)
 
 
 def wait_for_lines(run_dir: Path, lines: int, processes: list[Process]) -> bool:
@@ -110,39 +117,3 @@ def wait_for_lines(run_dir: Path, lines: int, processes: list[Process]) -> bool:
             return True
         time.sleep(0.01)
     return False
-
-
-@contextlib.contextmanager
-def two_hosts() -> Iterator[list[tuple[str, str, str]]]:
-    """(namespace, device, address) of two machines joined by a link; gone afterwards."""
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip"):
-        raise Unable("two network namespaces need Linux, root and iproute2")
-    mark = uuid.uuid4().hex[:6]
-    hosts = [(f"bnsgcn-{mark}-{side}", f"c{mark}{side}", f"10.213.78.{side + 1}") for side in range(2)]
-
-    def run(*words: str) -> None:
-        done = subprocess.run(["ip", *words], capture_output=True, text=True)
-        if done.returncode:
-            raise Unable(f"network namespaces are not allowed here: {done.stderr.strip()}")
-
-    try:
-        for name, _, _ in hosts:
-            run("netns", "add", name)
-        run("link", "add", hosts[0][1], "type", "veth", "peer", "name", hosts[1][1])
-        for name, device, address in hosts:
-            run("link", "set", device, "netns", name)
-            run("-n", name, "addr", "add", f"{address}/24", "dev", device)
-            run("-n", name, "link", "set", device, "up")
-            run("-n", name, "link", "set", "lo", "up")
-        yield hosts
-    finally:
-        for name, _, _ in hosts:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.campaign.driver import Unable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,18 @@ def cut(one: Host, other: Host) -> None:
 
 @contextlib.contextmanager
 def joined_hosts() -> Iterator[tuple[Host, Host]]:
-    """Two namespaces joined by a veth; the test is skipped where there can be none."""
+    """Two namespaces joined by a veth.
+
+    Raises:
+        Unable: There can be none here.
+    """
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("two network namespaces need Linux, root and iproute2")
+        raise Unable("two network namespaces need Linux, root and iproute2")
     mark = uuid.uuid4().hex[:6]
     hosts = tuple(Host(f"bnsgcn-{mark}-{i}", f"v{mark}{i}", f"10.213.77.{i + 1}") for i in range(2))
     made = subprocess.run(["ip", "netns", "add", hosts[0].name], check=False, capture_output=True)
     if made.returncode != 0:
-        pytest.skip(f"network namespaces are not allowed here: {made.stderr.decode().strip()}")
+        raise Unable(f"network namespaces are not allowed here: {made.stderr.decode().strip()}")
     try:
         run("ip", "netns", "add", hosts[1].name)
         run("ip", "link", "add", hosts[0].device, "type", "veth", "peer", "name", hosts[1].device)
