@@ -22,7 +22,7 @@ from partition.adjacency import Adjacency, Int64Array, IntArray, row_entries, ro
 from partition.assign import Objective, Progress, Recipe, assign
 from partition.disk import check_free, whole_folder
 from partition.errors import UserError, printable
-from partition.features import describe_features, feature_storage
+from partition.features import describe_features
 from partition.graph import TEST, TRAIN, VAL, Graph
 from partition.manifest import CSR, FORMAT_VERSION, MANIFEST, Manifest, contradiction
 from partition.order import locality_order
@@ -87,7 +87,7 @@ def build_parts(source: str | Graph, recipe: Recipe, *, out: Path, progress: Pro
     for note in graph.notes:
         say(note)
     say(f"{graph.name}: {graph.num_nodes:,} nodes, {graph.num_arcs:,} arcs, {graph.num_features} features")
-    if sparse := describe_features(graph.features):
+    if sparse := describe_features(graph.features, graph.stored):
         say(sparse)
     with _phase("assign", seconds):
         say(f"assigning nodes to {recipe.parts} parts: {recipe.method}, objective {recipe.objective}")
@@ -209,7 +209,7 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering) -> Manifest:
         part_nodes=tuple(int(size) for size in np.diff(numbering.offset)),
         files={},
         weighted=graph.weights is not None,
-        feature_storage=feature_storage(graph.features),
+        feature_storage=graph.feature_storage,
     )
 
 
@@ -236,7 +236,7 @@ def _write_part(
     writer.array(part, "halo_splits", np.searchsorted(halo_ids, numbering.offset))
     for side, degree in zip(("in", "out"), degrees, strict=True):
         writer.array(part, f"{side}_degree", degree[nodes])
-    if feature_storage(graph.features) == CSR:
+    if graph.feature_storage == CSR:
         writer.sparse_rows(part, graph, nodes)
     else:
         writer.dense_rows(part, "features", graph, nodes)

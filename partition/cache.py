@@ -89,7 +89,8 @@ def cached_parts(
     recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed)
     made_by = f"{_method(recipe)} {parts} {objective} {seed} {_program()}"
     if isinstance(source, Graph):
-        named, what = source.name, f"in memory {source.digest()} {source.directed}"
+        content = f"{source.digest()} {source.directed} {source.feature_storage}"
+        named, what = source.name, f"in memory {content}"
     else:
         named, what = source, f"{source} {_state(parse(source))}"
     key = f"{FORMAT_VERSION} {what} {made_by}"

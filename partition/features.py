@@ -2,6 +2,8 @@
 
 features=degree        column 0 log(1 + degree), then a one-hot of floor(log2(1 + degree)), 32 columns in all
 features=random:64     64 seeded standard normal columns, the same for the same node id
+features=sparse        those that there are, stored and multiplied sparse, however many are set
+features=dense         those that there are, stored dense, however few are set
 
 Shapes:
     N nodes   F features   E entries of a sparse matrix
@@ -30,6 +32,8 @@ MOST_COLUMNS = 1 << 24
 """Wider features are taken for a mistake: they become dense rows and rows of a weight."""
 SPARSE_COLUMNS = 128
 """Narrower sparse matrices become dense: rows of the width that hidden layers have, or less."""
+STORED: tuple[str, ...] = ("sparse", "dense")
+"""What says how features are stored instead of how they are made."""
 WAYS_OUT = "features=degree (made from node degrees) or features=random:64 (64 random columns)"
 
 
@@ -138,6 +142,26 @@ def _check_width(name: str, width: int) -> None:
         raise UserError(f"{name}: features have {width} columns; expected between 1 and {MOST_COLUMNS}")
 
 
+def as_stored(name: str, features: Features, stored: str) -> Features:
+    """float32 [N, F], a CSR matrix where they are to be stored sparse.
+
+    Raises:
+        UserError: `stored` is neither empty nor one of `STORED`.
+    """
+    if stored not in ("", *STORED):
+        raise UserError(f"{name}: features stored {stored} are unknown; store them {' or '.join(STORED)}")
+    if stored != "sparse" or sp.issparse(features) or features.ndim != 2 or 0 in features.shape:
+        return features
+    step = _rows_at_once(features.shape[1])
+    blocks = (features[start : start + step] for start in range(0, features.shape[0], step))
+    return sp.vstack([sp.csr_matrix(block) for block in blocks], "csr")
+
+
+def _rows_at_once(width: int) -> int:
+    """How many rows are looked at together."""
+    return max(1, (1 << 22) // width)
+
+
 def check_features(name: str, features: Features, num_nodes: int) -> None:
     """UserError where `features` is not finite [N, F], naming the first row that is not."""
     if features.ndim != 2 or features.shape[0] != num_nodes:
@@ -152,7 +176,7 @@ def check_features(name: str, features: Features, num_nodes: int) -> None:
             row = int(np.searchsorted(features.indptr, wrong[0], side="right")) - 1
             _raise_not_finite(name, row, num_nodes)
         return
-    step = max(1, (1 << 22) // features.shape[1])
+    step = _rows_at_once(features.shape[1])
     for start in range(0, num_nodes, step):
         finite = np.isfinite(features[start : start + step])
         if not finite.all():
@@ -166,6 +190,11 @@ def _raise_not_finite(name: str, row: int, num_nodes: int) -> None:
     )
 
 
+def recipe_and_storage(asked: str) -> tuple[str, str]:
+    """(how features are made, how they are stored) as `features=ASKED` says; one of the two is empty."""
+    return ("", asked) if asked in STORED else (asked, "")
+
+
 def made_features(name: str, recipe: str, degree: Int64Array) -> npt.NDArray[np.float32]:
     """float32 [N, F] by the recipe after `features=`; UserError names what there is."""
     kind, _, width = recipe.partition(":")
@@ -175,7 +204,11 @@ def made_features(name: str, recipe: str, degree: Int64Array) -> npt.NDArray[np.
         columns = int(width)
         check_room(f"{name}: features={recipe}", 4 * columns * degree.size, "use fewer columns")
         return np.random.default_rng([0, 0xFEA7]).standard_normal((degree.size, columns), dtype=np.float32)
-    raise UserError(f"{name}: features={recipe} is unknown; use {WAYS_OUT}")
+    if recipe in STORED:
+        raise UserError(f"{name}: features={recipe} is about features that there are; use {WAYS_OUT}")
+    raise UserError(
+        f"{name}: features={recipe} is unknown; use {WAYS_OUT}; sparse or dense store what there is"
+    )
 
 
 def degree_features(degree: Int64Array) -> npt.NDArray[np.float32]:
@@ -203,23 +236,27 @@ def standardised(features: Features, train: BoolArray) -> npt.NDArray[np.float32
     return cast("npt.NDArray[np.float32]", scaled.astype(np.float32))
 
 
-def feature_storage(features: Features) -> str:
-    """How parts store `features`."""
-    if not sp.issparse(features) or features.shape[1] < SPARSE_COLUMNS:
+def feature_storage(features: Features, stored: str = "") -> str:
+    """How parts store `features`: as `stored` says, or sparse where that pays."""
+    if not sp.issparse(features) or stored == "dense":
         return DENSE
-    return CSR if _density(features) <= SPARSE_BELOW else DENSE
+    pays = features.shape[1] >= SPARSE_COLUMNS and _density(features) <= SPARSE_BELOW
+    return CSR if pays or stored == "sparse" else DENSE
 
 
-def describe_features(features: Features) -> str:
+def describe_features(features: Features, stored: str = "") -> str:
     """What becomes of a sparse matrix, in a line; empty for a dense one."""
     if not sp.issparse(features):
         return ""
     what = f"sparse features, {_density(features):.2%} of {features.shape[1]} columns set: "
-    if feature_storage(features) == CSR:
-        return what + "they stay sparse, on disk and in training"
+    if feature_storage(features, stored) == CSR:
+        why = "" if feature_storage(features) == CSR else " (features=sparse)"
+        return f"{what}they stay sparse, on disk and in training{why}"
+    if stored == "dense":
+        return what + "they become dense (features=dense)"
     return (
         what + f"they become dense; they would stay sparse with at most {SPARSE_BELOW:.0%} of at least "
-        f"{SPARSE_COLUMNS} columns set"
+        f"{SPARSE_COLUMNS} columns set, or with features=sparse"
     )
 
 

@@ -25,9 +25,12 @@ from partition.features import (
     WAYS_OUT,
     Features,
     as_features,
+    as_stored,
     check_features,
     dense_features,
+    feature_storage,
     made_features,
+    recipe_and_storage,
     standardised,
 )
 from partition.labels import (
@@ -75,6 +78,8 @@ class Graph:
     """What was decided while reading and should be said aloud."""
     part_of: npt.NDArray[np.int32] | None = None
     """int32 [N]: the part of each node, where the source came cut already (`--method source`)."""
+    stored: str = ""
+    """How parts store the features, sparse or dense; empty = sparse where that pays."""
 
     def __post_init__(self) -> None:
         if self.num_nodes == 0:
@@ -113,6 +118,11 @@ class Graph:
         """F."""
         return int(self.features.shape[1])
 
+    @property
+    def feature_storage(self) -> str:
+        """How parts store the features, in the manifest's words."""
+        return feature_storage(self.features, self.stored)
+
     def in_degree(self) -> IntArray:
         """Arcs into each node, int32 [N]."""
         return self.adjacency.degree.astype(np.int32)
@@ -140,7 +150,16 @@ class Graph:
         return digest.hexdigest()
 
     def standardised(self) -> Graph:
-        """The same with each feature at mean 0 and variance 1 over the training nodes."""
+        """The same with each feature at mean 0 and variance 1 over the training nodes.
+
+        Raises:
+            UserError: they are to be stored sparse, and would all be set.
+        """
+        if self.stored == "sparse":
+            raise UserError(
+                f"{self.name}: standardise=true sets all features, features=sparse stores them one by one; "
+                "leave one of the two out"
+            )
         return dataclasses.replace(self, features=standardised(self.features, self.split == TRAIN))
 
     @classmethod
@@ -149,6 +168,7 @@ class Graph:
         edge_index: npt.ArrayLike | Callable[[], npt.ArrayLike],
         *,
         features: Features | Callable[[], Features],
+        stored: str = "",
         labels: npt.ArrayLike,
         edge_weight: npt.ArrayLike | Callable[[], npt.ArrayLike] | None = None,
         split: Any = None,
@@ -167,7 +187,8 @@ class Graph:
 
         Arcs are symmetrised unless `directed`, duplicates merged, self loops removed; `edge_weight` [E], 0 or
         more, is merged as partition/weights.py says, which decides nothing about the parts. `features` is an
-        array, a scipy matrix or a recipe, `degree` or `random:64`. `labels` is [N] class ids (NaN or -1 =
+        array, a scipy matrix or a recipe, `degree` or `random:64`; parts hold them `stored` "sparse" or
+        "dense", or sparse where that pays. `labels` is [N] class ids (NaN or -1 =
         unlabelled) or multi-hot [N, C]; with `labelled` (node ids or a mask) only those nodes' count.
         `split` is [N] codes, 0 none, 1 train, 2 val, 3 test, or the three lists (train, val, test) of node
         ids or masks; without one, the labelled nodes are split 60/20/20 by `split_seed`, and a note says
@@ -193,7 +214,8 @@ class Graph:
         _check_parts(where, part_of)
         return cls(
             adjacency=adjacency,
-            features=as_features(where, table),
+            features=as_stored(where, as_features(where, table), stored),
+            stored=stored,
             labels=label_array,
             split=codes,
             num_classes=_classes(where, num_classes, label_array, task),
@@ -207,8 +229,9 @@ class Graph:
 
     @classmethod
     def from_dgl(cls, graph: Any, *, name: str = "dgl", features: str = "", **more: Any) -> Graph:
-        """Graph of a homogeneous DGLGraph; `features` is a recipe, the rest as for `from_arrays`.
+        """Graph of a homogeneous DGLGraph; the rest as for `from_arrays`.
 
+        `features` is a recipe for them, or how those of the graph are stored, `sparse` or `dense`.
         Edge weights are looked for as partition/interchange.py says; `edge_weights="ignore"` leaves them out.
         """
         return cls.assembled(interchange.from_dgl(graph, name), name=name, features=features, **more)
@@ -229,8 +252,9 @@ class Graph:
         edge_weights: str = "use",
         **more: Any,
     ) -> Graph:
-        """Graph of what another library holds; `features` is a recipe, or empty for those of the library."""
-        table = features or found.features
+        """Graph of what another library holds; `features` is as for `from_dgl`."""
+        recipe, stored = recipe_and_storage(features)
+        table = recipe or found.features
         if table is None:
             keys = ", ".join(interchange.FEATURE_KEYS)
             raise UserError(f"{name}: no node features under {keys}; use {WAYS_OUT}")
@@ -238,6 +262,7 @@ class Graph:
             found.edge_index,
             edge_weight=found.edge_weight if uses_weights(name, edge_weights) else None,
             features=table,
+            stored=stored,
             labels=found.labels,
             split=found.masks,
             num_classes=num_classes or None,

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 from partition.adjacency import Int64Array
 from partition.fit import COUNTED, check_lists, check_sums, list_digests, sums
 from partition.labels import TEST, TRAIN, VAL
-from partition.store import Part, open_part, read_manifest
+from partition.manifest import CSR
+from partition.store import CsrFeatures, Part, open_part, read_manifest
 
 BALANCED = ("send_rows", "recv_rows", "inner_nodes", "arcs", "train_nodes", "inner_arcs", "halo_arcs")
 
@@ -70,6 +71,10 @@ class Quality:
     """Largest part over the mean part, for each kind of load; 1 where there is none of it."""
     per_part: tuple[PartQuality, ...]
     """By part."""
+    weighted: bool
+    """Whether arcs have weights."""
+    features_set: float | None
+    """Share of the features that are set, where they are stored sparse."""
     volume: Int64Array
     """[P, P] rows sent per layer from owner (row) to reader (column)."""
 
@@ -98,16 +103,19 @@ def inspect_parts(folder: Path | str) -> Quality:
     manifest = read_manifest(folder)
     per_part, volume = [], np.zeros((manifest.parts, manifest.parts), np.int64)
     counted: Int64Array = np.zeros(len(COUNTED), np.int64)
-    digests = []
+    digests, entries = [], 0
     for index in range(manifest.parts):
         part = open_part(folder, index, verify=False)
         per_part.append(_measure(part))
         volume[:, index] = np.diff(part.halo_splits)
         counted += sums(part)
         digests.append(list_digests(part))
+        if isinstance(part.features, CsrFeatures):
+            entries += part.features.columns.size
     check_sums(manifest, counted, folder)
     for index, (sent, _) in enumerate(digests):
         check_lists(index, sent, np.stack([expected[index] for _, expected in digests]), folder)
+    sparse = manifest.feature_storage == CSR
     crossing = sum(part.halo_arcs for part in per_part)
     total = int(volume.sum())
     return Quality(
@@ -124,6 +132,8 @@ def inspect_parts(folder: Path | str) -> Quality:
         halo_per_node=total / manifest.num_nodes,
         worst_over_mean={key: worst_over_mean([getattr(part, key) for part in per_part]) for key in BALANCED},
         per_part=tuple(per_part),
+        weighted=manifest.weighted,
+        features_set=entries / (manifest.num_nodes * manifest.num_features) if sparse else None,
         volume=volume,
     )
 

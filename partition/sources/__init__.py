@@ -13,7 +13,8 @@
 
 Options of every kind but synthetic: `directed=true` keeps arcs as they are (default: symmetrised),
 `features=degree` and `features=random:64` make node features where there are none (or instead of
-those there are), `split_seed=0` seeds the 60/20/20 split of a source without one,
+those there are), and `features=sparse` or `features=dense` store those there are so, instead of sparse
+where that pays; `split_seed=0` seeds the 60/20/20 split of a source without one,
 `scratch=FOLDER` keeps the adjacency in a file there, memory-mapped, instead of in memory.
 `edge_weights=ignore` (npz, dgl, pyg) leaves out the edge weights that a source has.
 """
@@ -26,7 +27,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from partition.errors import UserError, nearest
 from partition.graph import Graph
@@ -81,6 +82,16 @@ class SourceSpec:
         if text not in ("true", "false"):
             raise UserError(f"{self.text}: {key}={self.options[key]} is neither true nor false")
         return text == "true"
+
+    def of_library(self) -> dict[str, Any]:
+        """What a graph of another library is read with, for `Graph.assembled`."""
+        return {
+            "source": self.text,
+            "features": self.options.get("features", ""),
+            "directed": self.flag("directed"),
+            "edge_weights": self.options.get("edge_weights", "use"),
+            "split_seed": self.seed("split_seed"),
+        }
 
     def folder(self, key: str) -> Path | None:
         """Option that names a folder."""

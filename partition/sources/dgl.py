@@ -68,12 +68,8 @@ def load(spec: SourceSpec) -> Graph:
     read = Graph.from_dgl(
         graph,
         name=name,
-        source=spec.text,
-        features=spec.options.get("features", ""),
-        directed=spec.flag("directed"),
-        edge_weights=spec.options.get("edge_weights", "use"),
         num_classes=int(getattr(made, "num_classes", 0) or 0),
-        split_seed=spec.seed("split_seed"),
+        **spec.of_library(),
     )
     return read.standardised() if spec.flag("standardise", default=name == "yelp") else read
 
@@ -122,12 +118,8 @@ def _partition(spec: SourceSpec, config: Path) -> Graph:
         ),
         name=described.name,
         where=str(config),
-        source=spec.text,
-        features=spec.options.get("features", ""),
-        directed=spec.flag("directed"),
-        edge_weights=spec.options.get("edge_weights", "use"),
-        split_seed=spec.seed("split_seed"),
         part_of=part_of,
+        **spec.of_library(),
     )
 
 

@@ -5,9 +5,9 @@ Keys: `edge_index` [2, E]; `feat` [N, F] or the CSR pieces `feat_data feat_indic
 or all but perhaps `val_idx`; optionally `edge_weight` [E], `num_classes` and `meta`, a JSON string whose
 `name` is used.
 
-Options: `directed=true`, `features=degree|random:F`, `split_seed=N`, `edge_weights=ignore`, and `label=KEY`
-for another label array of the archive; where `KEY` is `label_X` and the archive has `X_idx`, only those nodes
-are labelled.
+Options: `directed=true`, `features=degree|random:F|sparse|dense`, `split_seed=N`, `edge_weights=ignore`, and
+`label=KEY` for another label array of the archive; where `KEY` is `label_X` and the archive has `X_idx`, only
+those nodes are labelled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from partition.arrays import WHOLE, check_kind
 from partition.errors import UserError, nearest
-from partition.features import WAYS_OUT, CsrPieces, Features
+from partition.features import WAYS_OUT, CsrPieces, Features, recipe_and_storage
 from partition.graph import Graph
 from partition.labels import listed_nodes
 from partition.sources import SourceSpec
@@ -50,11 +50,13 @@ def load(spec: SourceSpec) -> Graph:
 def _graph(spec: SourceSpec, name: str, arrays: Arrays) -> Graph:
     labels = _needed(name, arrays, spec.options.get("label", "label"))
     num_nodes = labels.shape[0] if labels.ndim else 0
+    recipe, stored = recipe_and_storage(spec.options.get("features", ""))
     weighted = uses_weights(spec.text, spec.options.get("edge_weights", "use")) and "edge_weight" in arrays
     return Graph.from_arrays(
         lambda: _needed(name, arrays, "edge_index"),
         edge_weight=(lambda: arrays["edge_weight"]) if weighted else None,
-        features=lambda: _features(spec, name, arrays),
+        features=recipe or (lambda: _features(spec, name, arrays)),
+        stored=stored,
         labels=labels,
         labelled=_labelled(spec, name, arrays, num_nodes),
         split=_split(name, arrays),
@@ -96,8 +98,6 @@ def _split(name: str, arrays: Arrays) -> tuple[Any, ...] | None:
 
 
 def _features(spec: SourceSpec, name: str, arrays: Arrays) -> Features:
-    if "features" in spec.options:
-        return spec.options["features"]
     if "feat" in arrays:
         return arrays["feat"]
     if "feat_data" in arrays:

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from partition.edges import checked_arcs
 from partition.errors import UserError, nearest, one_line
-from partition.features import Features
+from partition.features import Features, recipe_and_storage
 from partition.graph import Graph
 from partition.optional import optional
 from partition.sources import SourceSpec
@@ -78,9 +78,11 @@ def load(spec: SourceSpec) -> Graph:
 def _read(spec: SourceSpec, folder: Path, known: OgbSet) -> Graph:
     raw = folder / "raw"
     edge_index, features, labels = _binary(raw, spec.say) if known.binary else _text(raw)
+    recipe, stored = recipe_and_storage(spec.options.get("features", ""))
     return Graph.from_arrays(
         edge_index,
-        features=spec.options.get("features", features),
+        features=recipe or features,
+        stored=stored,
         labels=labels,
         split=_split(folder, known),
         num_classes=known.classes,

@@ -42,12 +42,8 @@ def load(spec: SourceSpec) -> Graph:
     read = Graph.from_pyg(
         graph,
         name=(name or class_name).lower(),
-        source=spec.text,
-        features=spec.options.get("features", ""),
-        directed=spec.flag("directed"),
-        edge_weights=spec.options.get("edge_weights", "use"),
         num_classes=int(getattr(made, "num_classes", 0) or 0),
-        split_seed=spec.seed("split_seed"),
+        **spec.of_library(),
     )
     return read.standardised() if spec.flag("standardise", default=class_name == "Yelp") else read
 

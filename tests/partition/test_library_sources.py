@@ -250,6 +250,8 @@ def test_objects_without_features_labels_or_masks(dgl: Any, sample: Graph) -> No
     with pytest.raises(ValueError, match=r"features=degree.*features=random:64"):
         Graph.from_dgl(made)
     assert Graph.from_dgl(made, features="random:8").num_features == 8
+    with pytest.raises(ValueError, match="no node features under"):
+        Graph.from_dgl(made, features="sparse")
     del made.ndata["val_mask"]
     without = Graph.from_dgl(made, features="degree")
     assert np.array_equal(without.split, np.where(sample.split == 2, 0, sample.split))

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from partition.build import partition_graph
 from partition.errors import UserError
+from partition.graph import Graph
 from partition.sources import load
 from partition.store import open_part, read_manifest
 from tests.partition.archives import arrays_of_a_graph, write
@@ -304,5 +305,30 @@ def test_near_file_name_is_suggested(tmp_path: Path) -> None:
 
 
 def test_a_bad_features_recipe_names_the_good_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="features=random:64"):
+    with pytest.raises(ValueError, match=r"features=random:64.*; sparse or dense store what there is"):
         load(write(tmp_path, {}) + ",features=ones")
+
+
+def test_how_features_are_stored_can_be_chosen(tmp_path: Path) -> None:
+    dense = arrays_of_a_graph()["feat"] * (arrays_of_a_graph()["feat"] > 0.5)
+    for stored, expected in {"": "dense", ",features=sparse": "csr", ",features=dense": "dense"}.items():
+        graph = load(write(tmp_path, {"feat": dense}) + stored)
+        assert graph.feature_storage == expected
+        assert sp.issparse(graph.features) == (expected == "csr")
+    with pytest.raises(UserError, match="no node features; add features=degree"):
+        load(write(tmp_path, {"feat": None}) + ",features=sparse")
+
+
+def test_what_cannot_be_stored_so_is_one_line() -> None:
+    given = {"edge_index": [[0, 1], [1, 2]], "labels": [0, 1, 0], "split": [1, 2, 3]}
+    features = np.eye(3, dtype=np.float32)
+    with pytest.raises(UserError, match="features stored csr are unknown; store them sparse or dense"):
+        Graph.from_arrays(features=features, stored="csr", **given)
+    with pytest.raises(
+        UserError, match="features=sparse is about features that there are; use features=degree"
+    ):
+        Graph.from_arrays(features="sparse", **given)
+    with pytest.raises(UserError, match="standardise=true sets all features, features=sparse stores"):
+        Graph.from_arrays(features=features, stored="sparse", **given).standardised()
+    with pytest.raises(UserError, match=r"features have shape \(3,\)"):
+        Graph.from_arrays(features=features[0], stored="sparse", **given)

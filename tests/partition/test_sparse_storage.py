@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import scipy.sparse as sp
 
 from partition import remembered
 from partition.build import partition_graph
+from partition.cache import cached_parts
 from partition.errors import UserError
 from partition.graph import TEST, TRAIN, VAL, Graph
 from partition.manifest import MANIFEST, read_manifest
@@ -34,11 +36,12 @@ def features(width: int = WIDE, share: float = 0.05) -> np.ndarray:
     return made
 
 
-def graph(found: object) -> Graph:
+def graph(found: object, stored: str = "") -> Graph:
     rng = np.random.default_rng(2)
     return Graph.from_arrays(
         rng.integers(0, NODES, (2, 300)),
         features=found,
+        stored=stored,
         labels=np.arange(NODES) % 3,
         split=np.resize([TRAIN, VAL, TEST], NODES).astype(np.uint8),
         name="wide",
@@ -61,7 +64,9 @@ def test_rows_are_those_of_the_graph_and_nothing_dense_is_written(folder: Path) 
         assert isinstance(found, CsrFeatures)
         rows = sp.csr_matrix((found.values, found.columns, found.splits), (part.num_inner, WIDE))
         assert np.array_equal(rows.toarray(), features()[part.node_ids])
-        assert found.nbytes == inspect_parts(folder).per_part[index].feature_bytes
+        quality = inspect_parts(folder)
+        assert found.nbytes == quality.per_part[index].feature_bytes
+        assert quality.features_set == np.count_nonzero(features()) / features().size
         assert found.nbytes < 4 * part.num_inner * WIDE / 4
 
 
@@ -92,6 +97,35 @@ def test_how_they_are_stored_is_said(found: object, said: str | None, tmp_path: 
     assert len(lines) == (0 if said is None else 1)
     assert all(str(said) in line for line in lines)
     assert manifest.feature_storage == ("csr" if said == "they stay sparse" else "dense")
+
+
+@pytest.mark.parametrize(
+    ("found", "stored", "said"),
+    [
+        (sp.csr_matrix(features()), "dense", "they become dense (features=dense)"),
+        (features(), "sparse", "they stay sparse, on disk and in training"),
+        (features(share=0.3), "sparse", "they stay sparse, on disk and in training (features=sparse)"),
+        (sp.csr_matrix(features(width=100)), "sparse", "in training (features=sparse)"),
+    ],
+    ids=["dense anyway", "set in a dense array", "much is set", "narrow"],
+)
+def test_how_they_are_stored_can_be_chosen(found: Any, stored: str, said: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+    read = graph(found, stored)
+    manifest = partition_graph(read, parts=2, out=tmp_path / "parts", method="random", progress=heard.append)
+    assert [line for line in heard if line.endswith(said)]
+    assert manifest.feature_storage == {"sparse": "csr", "dense": "dense"}[stored]
+    whole = found.toarray() if sp.issparse(found) else found
+    for index in range(2):
+        part = open_part(tmp_path / "parts", index)
+        rows = part.features
+        if isinstance(rows, CsrFeatures):
+            rows = sp.csr_matrix(
+                (rows.values, rows.columns, rows.splits), (part.num_inner, whole.shape[1])
+            ).toarray()
+        assert np.array_equal(rows, whole[part.node_ids])
+    kept = [cached_parts(each, 1, "random", root=tmp_path / "cache") for each in (read, graph(found, ""))]
+    assert (kept[0] == kept[1]) == (read.feature_storage == graph(found).feature_storage)
 
 
 def test_manifests_with_dense_features_are_as_they_were(tmp_path: Path) -> None:
