@@ -71,7 +71,7 @@ def blocks(part: Part, kernels: Kernels) -> dict[str, Block]:
     rows = part.inner_indptr.size - 1
     inner = Csr.from_numpy(part.inner_indptr, part.inner_indices, rows)
     halo = Csr.from_numpy(part.halo_indptr, part.halo_indices, part.halo_ids.size)
-    return {"inner": Block.of(inner, kernels), "halo": Block.of(halo, kernels)}
+    return {"inner": Block(inner, kernels), "halo": Block(halo, kernels)}
 
 
 def wide_ids(csr: Csr) -> Csr:
@@ -98,7 +98,7 @@ def attention_contenders(block: Block, width: int, made: dict[str, Kernels]) -> 
     grads = torch.randn(rows, HEADS, width // HEADS), torch.randn(rows, HEADS)
 
     def against(kernels: Kernels) -> Callable[[], Any]:
-        mine = Block(block.csr, block.transposed, kernels)
+        mine = Block(block.csr, kernels, block.transposed)
 
         def both_ways() -> Any:
             results = autograd.attention_sum(mine, scores[0], scores[1], x, shift, SLOPE)

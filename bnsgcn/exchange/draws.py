@@ -215,7 +215,7 @@ class SampledDraws:
             recv_slots=upload(as_index(slots, _HOST)),
             recv_splits=tuple(kept_splits(kept, plan.recv_splits).tolist()),
             scale=upload(torch.from_numpy(slot_scale[slots])) if self._how.scaled else None,
-            block=Block(cut.csr.moved(upload), cut.transposed.moved(upload), kernels),
+            block=Block(cut.csr.moved(upload), kernels, cut.transposed.moved(upload)),
         )
 
 
@@ -224,4 +224,4 @@ def _keep_columns(block: Block, columns: IntArray) -> Block:
     place = np.full(block.csr.num_cols, -1, np.int32)
     place[columns] = np.arange(columns.size, dtype=np.int32)
     csr = block.kernels.compact(block.csr, torch.from_numpy(place), columns.size)
-    return Block(csr, block.kernels.select_rows(block.transposed, as_index(columns, _HOST)), block.kernels)
+    return Block(csr, block.kernels, block.kernels.select_rows(block.transposed, as_index(columns, _HOST)))

@@ -7,6 +7,7 @@ Shapes:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import torch
@@ -20,20 +21,19 @@ from bnsgcn.kernels.random_bits import Mask
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Block:
-    """A sparse block, its transpose (what a backward sums over) and the kernels that sum."""
+    """A sparse block, the kernels that sum, and the block's transpose where that is known already."""
 
     csr: Csr
-    transposed: Csr
     kernels: Kernels
+    known: Csr | None = None
 
-    def __post_init__(self) -> None:
-        assert (self.csr.num_rows, self.csr.num_cols) == (self.transposed.num_cols, self.transposed.num_rows)
-        assert self.csr.num_arcs == self.transposed.num_arcs
-
-    @classmethod
-    def of(cls, csr: Csr, kernels: Kernels) -> Block:
-        """The block with its transpose, made here."""
-        return cls(csr, kernels.transpose(csr), kernels)
+    @functools.cached_property
+    def transposed(self) -> Csr:
+        """What a backward sums over, made when it is first asked for: a forward alone has no use for it."""
+        made = self.kernels.transpose(self.csr) if self.known is None else self.known
+        assert (self.csr.num_rows, self.csr.num_cols) == (made.num_cols, made.num_rows)
+        assert self.csr.num_arcs == made.num_arcs
+        return made
 
 
 class _SumBlock(torch.autograd.Function):

@@ -3,7 +3,8 @@
 From a part and a set of target rows (the rows whose logits are wanted) back to the input: a layer computes
 its *destination* rows from its *source* rows, and the source rows of a layer are the destination rows of
 the layer below. A source row is a destination row, a neighbour of one, or a row that a peer asked for.
-Everything is built once, transposes included; the two blocks are never concatenated.
+Everything is built once; the two blocks are never concatenated. Where few rows are wanted, the arcs of others
+are not even looked at.
 
     I inner rows of the part   D destination rows   C source rows   H halo slots of the layer
 """
@@ -11,6 +12,7 @@ Everything is built once, transposes included; the two blocks are never concaten
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ import torch
 from bnsgcn.config import PRUNE_BELOW
 from bnsgcn.dist import World
 from bnsgcn.kernels import Block, Csr, Kernels, select
+from bnsgcn.kernels.csr import id_dtype
 from bnsgcn.local.boundary import BoolArray, HaloPlan, IntArray, plan_halo, to_owners
 from partition.labels import TRAIN
 from partition.store import Part
@@ -44,28 +47,64 @@ class LayerBlocks:
     halo_at_home: Block
     plan: HaloPlan
 
+    def prepare_backward(self) -> None:
+        """Make the transposes now, not in the worst moment of the first epoch."""
+        for block in (self.inner, self.halo):
+            _ = block.transposed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InnerArcs:
+    """Arcs among the inner rows of a part as they are stored, and whether each row is its own neighbour, too.
+
+    The weight of such a self loop is 1.
+    """
+
+    stored: Csr
+    self_loops: bool
+
+    @functools.cached_property
+    def whole(self) -> Csr:
+        """Of all rows, self loops included."""
+        return self._looped(self.stored, np.arange(self.stored.num_rows))
+
+    def of_rows(self, rows: IntArray, kernels: Kernels) -> Csr:
+        """Of the given rows, self loops included."""
+        if rows.size == self.stored.num_rows:
+            return self.whole
+        return self._looped(_rows_of(self.stored, rows, kernels), rows)
+
+    def _looped(self, csr: Csr, rows: IntArray) -> Csr:
+        if not self.self_loops:
+            return csr
+        indptr, indices = csr.indptr.numpy(), csr.indices.numpy()
+        weights = None if csr.weights is None else np.insert(csr.weights.numpy(), indptr[:-1], np.float32(1))
+        looped = np.insert(indices, indptr[:-1], rows.astype(indices.dtype))
+        return Csr.from_numpy(indptr + np.arange(rows.size + 1), looped, csr.num_cols, weights)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
     """Which part of the graph counts: all of it, or (inductive) what lies between training nodes.
 
     rows: bool [I], inner rows that exist in the view.   slots: bool [H of the part].
-    inner: adjacency among inner rows, self loops (of weight 1) included where wanted.   halo: the part's halo
-    adjacency.   Both have the part's edge weights where the view is weighted.
+    inner: adjacency among inner rows.   halo: the part's halo adjacency.   Both have the part's edge weights
+    where the view is weighted.
     """
 
     part: Part
     rows: BoolArray
     slots: BoolArray
-    inner: Csr
+    inner: InnerArcs
     halo: Csr
-    self_loops: bool
 
 
 def whole_view(part: Part, *, self_loops: bool, weighted: bool = True) -> View:
     """All nodes and edges of the part; with its edge weights, where `weighted` and there are any."""
     everything = np.ones(part.split.size, bool), np.ones(part.halo_ids.size, bool)
-    return View(part, *everything, *_adjacency(part, self_loops, weighted), self_loops)
+    inner = _stored(part.inner_indptr, part.inner_indices, part.num_inner, part.inner_weights, weighted)
+    halo = _stored(part.halo_indptr, part.halo_indices, part.num_halo, part.halo_weights, weighted)
+    return View(part, *everything, InnerArcs(inner, self_loops), halo)
 
 
 def training_view(whole: View) -> View:
@@ -74,19 +113,18 @@ def training_view(whole: View) -> View:
     return dataclasses.replace(whole, rows=part.split == TRAIN, slots=part.halo_split == TRAIN)
 
 
-def _adjacency(part: Part, self_loops: bool, weighted: bool) -> tuple[Csr, Csr]:
-    rows = part.split.size
-    indptr, indices = np.asarray(part.inner_indptr), np.asarray(part.inner_indices)
-    weights, halo_weights = (
-        np.asarray(values) if weighted and values is not None else None
-        for values in (part.inner_weights, part.halo_weights)
-    )
-    if self_loops:
-        indices = np.insert(indices, indptr[:-1], np.arange(rows, dtype=indices.dtype))
-        weights = None if weights is None else np.insert(weights, indptr[:-1], np.float32(1))
-        indptr = indptr + np.arange(rows + 1)
-    halo = np.asarray(part.halo_indptr), np.asarray(part.halo_indices), part.halo_ids.size
-    return Csr.from_numpy(indptr, indices, rows, weights), Csr.from_numpy(*halo, halo_weights)
+def _stored(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    columns: int,
+    weights: npt.NDArray[np.float32] | None,
+    weighted: bool,
+) -> Csr:
+    """Arrays of a part, which was checked when it was opened, as a block."""
+    kept = None if weights is None or not weighted else torch.from_numpy(np.asarray(weights))
+    dtype = id_dtype(indices.size, columns)
+    splits, entries = (torch.from_numpy(np.asarray(piece)).to(dtype) for piece in (indptr, indices))
+    return Csr(splits, entries, indptr.size - 1, columns, kept)
 
 
 class BlockBuilder:
@@ -119,7 +157,8 @@ class BlockBuilder:
     def _layer(self, destination: BoolArray) -> LayerBlocks:
         view, part = self._view, self._view.part
         chosen = np.flatnonzero(destination)
-        inner, halo = _rows_of(view.inner, chosen), _rows_of(view.halo, chosen)
+        kernels = self._kernels_at_home
+        inner, halo = view.inner.of_rows(chosen, kernels), _rows_of(view.halo, chosen, kernels)
         slots = _marked(halo, view.slots.size) & view.slots
         asked = to_owners(self._world, part, slots.astype(np.uint8)).astype(bool)
         source = destination | (_marked(inner, view.rows.size) & view.rows)
@@ -146,19 +185,23 @@ class BlockBuilder:
         whole = same and sources == self._every_row.size
         if whole and self._whole is not None and slots.tobytes() in self._whole[1]:
             return self._whole[0], self._whole[1][slots.tobytes()]
-        halo_csr = _renamed(halo, _places(slots, self._view.slots.size), slots.size)
-        halo_at_home = Block(halo_csr, halo_csr.transpose(), self._kernels_at_home)
+        halo_at_home = self._block(halo, _places(slots, self._view.slots.size), slots.size)
         halo_blocks = self._moved(halo_at_home), halo_at_home
         if whole and self._whole is not None:
             self._whole[1][slots.tobytes()] = halo_blocks
             return self._whole[0], halo_blocks
-        inner_csr = _renamed(inner, place, sources)
         symmetric = same and not self._view.part.manifest.directed
-        transposed = inner_csr if symmetric else inner_csr.transpose()
-        inner_block = self._moved(Block(inner_csr, transposed, self._kernels_at_home))
+        inner_block = self._moved(self._block(inner, place, sources, symmetric=symmetric))
         if whole:
             self._whole = (inner_block, {slots.tobytes(): halo_blocks})
         return inner_block, halo_blocks
+
+    def _block(self, csr: Csr, place: IntArray, columns: int, *, symmetric: bool = False) -> Block:
+        """The block at home with columns renamed to their place; arcs whose column has none (-1) are dropped."""
+        kernels = self._kernels_at_home
+        if columns < csr.num_cols:
+            csr = kernels.compact(csr, torch.from_numpy(place.astype(np.int32)), columns)
+        return Block(csr, kernels, csr if symmetric else None)
 
     def _moved(self, block: Block) -> Block:
         """A block of host memory on the device; the block itself where it is there."""
@@ -167,18 +210,11 @@ class BlockBuilder:
             return block
         csr = block.csr.to(device)
         same = block.transposed is block.csr
-        return Block(csr, csr if same else block.transposed.to(device), self._kernels)
+        return Block(csr, self._kernels, csr if same else block.transposed.to(device))
 
 
-def _rows_of(csr: Csr, rows: IntArray) -> Csr:
-    return csr if rows.size == csr.num_rows else csr.select_rows(torch.from_numpy(rows))
-
-
-def _renamed(csr: Csr, place: IntArray, columns: int) -> Csr:
-    """Columns renamed to their place; arcs whose column has none (-1) are dropped."""
-    if columns == csr.num_cols:
-        return csr
-    return csr.compact(torch.from_numpy(place.astype(np.int32)), columns)
+def _rows_of(csr: Csr, rows: IntArray, kernels: Kernels) -> Csr:
+    return csr if rows.size == csr.num_rows else kernels.select_rows(csr, torch.from_numpy(rows))
 
 
 def _marked(csr: Csr, columns: int) -> BoolArray:
@@ -200,13 +236,13 @@ def degrees(world: World, view: View) -> tuple[Degrees, Degrees]:
 
     They are sums of weights where the view is weighted. Rows outside the view have degree 0. Collective.
     """
-    part, loops = view.part, int(view.self_loops)
-    if view.inner.weights is None and view.rows.all() and view.slots.all():
+    part, loops = view.part, view.rows * int(view.inner.self_loops)
+    if view.halo.weights is None and view.rows.all() and view.slots.all():
         return part.in_degree.astype(np.int64) + loops, part.out_degree.astype(np.int64) + loops
-    into_inner, out_degree = _sums(view.inner, view.rows, view.rows)
+    into_inner, out_degree = _sums(view.inner.stored, view.rows, view.rows)
     into_halo, read_here = _sums(view.halo, view.rows, view.slots)
     np.add.at(out_degree, part.boundary_rows, to_owners(world, part, read_here))
-    return into_inner + into_halo, out_degree
+    return into_inner + into_halo + loops, out_degree + loops
 
 
 def _sums(csr: Csr, rows: BoolArray, columns: BoolArray) -> tuple[Degrees, Degrees]:

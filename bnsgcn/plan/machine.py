@@ -51,7 +51,7 @@ class Machine:
         kernels = select(config.kernel, "cpu", dtype)
         x = torch.ones(_ROWS, config.hidden, dtype=dtype)
         weight = torch.ones(config.hidden, config.hidden, dtype=dtype)
-        block = Block.of(_sample_csr(), kernels)
+        block = Block(_sample_csr(), kernels)
         mask = Mask(torch.arange(_ROWS), key=0, p=0.5)
         nbytes = x.numel() * x.element_size()
         return cls(

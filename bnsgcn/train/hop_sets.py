@@ -272,7 +272,10 @@ class HopSets:
             view = training_view(self._whole) if config.inductive else self._whole
             maker = _ViewHops(stage, view, prune=self._prune, sparse=self._sparse, far=self._far)
         policy = exchange_policy(config, stage.kernels)
-        return maker.hop_set(len(self.convs), self.labelled(TRAIN), policy, precompute=self._precompute)
+        made = maker.hop_set(len(self.convs), self.labelled(TRAIN), policy, precompute=self._precompute)
+        for layer in made.layers:
+            layer.prepare_backward()
+        return made
 
     @functools.cached_property
     def evaluation(self) -> HopSet:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from bnsgcn.config import TrainConfig
@@ -19,9 +20,12 @@ from bnsgcn.record.parquet_rows import ParquetRows
 from bnsgcn.run import train_worker
 from partition.build import partition_graph
 from partition.errors import UserError
+from partition.features import dense_features
 from partition.graph import Graph
 from partition.grown import cut_like, grown_assignment, is_grown
+from partition.sources import load
 from partition.store import open_part, read_manifest
+from tests.bnsgcn.dense_reference import DenseRun
 from tests.bnsgcn.out.trained import MODELS, shown
 from tests.multiprocess import run_ranks
 
@@ -140,6 +144,53 @@ def test_old_nodes_keep_their_parts_and_new_ones_join_their_neighbours(tmp_path:
     assert read_manifest(tmp_path / "other").method == "metis"
 
 
+def source_of(file: Path, kind: str, nodes: int) -> str:
+    """The first `nodes` of the ring as an archive, with edge weights or with few features set."""
+    graph, rng = grown_graph(nodes), np.random.default_rng(4)
+    targets = np.repeat(np.arange(nodes), np.diff(graph.indptr))
+    arrays = {"edge_index": np.stack([graph.indices, targets]), "label": graph.labels}
+    wide = sp.csr_matrix(rng.standard_normal((NODES, 150)) * (rng.random((NODES, 150)) < 0.05))[:nodes]
+    if kind == "weighted":
+        arrays |= {"feat": graph.features, "edge_weight": 0.2 + (graph.indices + targets) % 7}
+    else:
+        arrays |= {"feat_data": wide.data, "feat_indices": wide.indices, "feat_indptr": wide.indptr}
+        arrays |= {"feat_shape": np.array(wide.shape)}
+    np.savez(file, num_classes=CLASSES, **arrays)  # type: ignore[arg-type]
+    return f"npz:{file}"
+
+
+@pytest.mark.parametrize("kind", ["weighted", "sparse"])
+@pytest.mark.parametrize("options", [{"model": "gcn"}, {"model": "sage", "norm": "batch"}], ids=shown)
+def test_another_source_with_edge_weights_or_sparse_features(
+    options: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    """Cut like the training graph; all nodes and some get what one dense forward gives."""
+    partition_graph(source_of(tmp_path / "old.npz", kind, NODES - HELD_OUT), parts=1, out=tmp_path / "old")
+    chosen: dict[str, Any] = {"layers": 3, "hidden": 8, "epochs": 2, "device": "cpu", "dtype": "float64"}
+    config = TrainConfig(**chosen | options)
+    train_worker(tmp_path / "old", tmp_path / "run", config)
+    graph = load(source_of(tmp_path / "new.npz", kind, NODES))
+    cut_like(graph, tmp_path / "old", tmp_path / "new", lambda _: None)
+    manifest = read_manifest(tmp_path / "new")
+    assert (manifest.weighted, manifest.feature_storage == "csr") == (kind == "weighted", kind == "sparse")
+    best = best_model(tmp_path / "run")
+    check_graph(best.manifest, graph, "new")
+    filled = dataclasses.replace(graph, features=dense_features(graph.features))
+    whole = DenseRun(filled, config, best.model.state_dict()).logits().numpy()
+    predictor = Predictor(World.single(), open_part(tmp_path / "new", 0), best, best.config)
+    for nodes in (None, np.array([NODES - 1, 7, NODES - HELD_OUT, 7])):
+        places, rows = predictor.exact_rows(nodes, 3)
+        found = np.full((NODES if nodes is None else nodes.size, CLASSES), np.nan)
+        found[places] = rows.numpy()
+        assert np.abs(found - (whole if nodes is None else whole[nodes])).max() < TOLERANCE["float64"]
+    if kind == "weighted":
+        bare = dataclasses.replace(filled, adjacency=dataclasses.replace(graph.adjacency, weights=None))
+        other = DenseRun(bare, config, best.model.state_dict()).logits().numpy()
+        assert np.abs(other - whole).max() > 1e-3, "the weights matter"
+        with pytest.raises(UserError, match=r"new has no edge weights, the graph .* such as 1"):
+            check_graph(best.manifest, bare, "new")
+
+
 def small_run(tmp_path: Path, **options: Any) -> Path:
     partition_graph(grown_graph(), parts=1, out=tmp_path / "parts")
     chosen: dict[str, Any] = {"layers": 3, "hidden": 8, "heads": 2, "epochs": 2, "device": "cpu"}
@@ -185,6 +236,21 @@ def test_features_of_other_nodes_are_not_read(tmp_path: Path) -> None:
     assert np.allclose(np.load(tmp_path / "some.npy"), before, atol=1e-6)
     with pytest.raises(UserError, match="truncated or altered"):
         predict_run(run_dir, tmp_path / "all.npy")
+
+
+def test_a_few_nodes_take_nothing_of_the_whole_graph(tmp_path: Path) -> None:
+    """No self loops put into all rows, no transposes: those are for many rows and for training."""
+    best, part = best_model(small_run(tmp_path, layers=2)), open_part(tmp_path / "parts", 0)
+    predictor = Predictor(World.single(), part, best, best.config)
+    few = predictor.exact_rows(np.arange(5), 2)[1]
+    assert "whole" not in vars(predictor._sets._whole.inner)
+    hops = predictor.hop_set(np.arange(5), 2)
+    assert not any(
+        "transposed" in vars(block) for layer in hops.layers for block in (layer.inner, layer.halo)
+    )
+    places, rows = predictor.exact_rows(None, 2)
+    assert "whole" in vars(predictor._sets._whole.inner)
+    assert torch.allclose(rows[np.argsort(places)[:5]], few, atol=1e-6)
 
 
 def test_parquet_has_a_row_a_node(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_equals_the_dense_reference(
     csr, dense = random_block(rows, cols, density, seed)
     given_leaves = leaves(rows, cols, heads, width, dtype)
     shift = torch.rand(rows, heads, dtype=dtype)
-    ours = attention_sum(Block.of(csr, kernels), *given_leaves, shift, SLOPE)
+    ours = attention_sum(Block(csr, kernels), *given_leaves, shift, SLOPE)
     wide = [leaf.detach().double().requires_grad_() for leaf in given_leaves]
     theirs = dense_attention(dense, *wide, shift.double())
     grads = [torch.randn_like(result) for result in ours]
@@ -70,7 +70,7 @@ def test_equals_the_dense_reference(
 
 def test_gradients(kernels: Kernels) -> None:
     csr, _ = random_block(6, 8, 0.5, seed=1)
-    block, shift = Block.of(csr, kernels), torch.rand(6, 2, dtype=torch.float64)
+    block, shift = Block(csr, kernels), torch.rand(6, 2, dtype=torch.float64)
     given_leaves = leaves(6, 8, 2, 3, torch.float64)
     assert torch.autograd.gradcheck(lambda *each: attention_sum(block, *each, shift, SLOPE), given_leaves)
 
@@ -79,7 +79,7 @@ def test_the_comparison_notices_a_missing_slope(kernels: Kernels) -> None:
     csr, dense = random_block(6, 8, 0.9, seed=2)
     given_leaves = leaves(6, 8, 2, 3, torch.float64)
     shift = torch.zeros(6, 2, dtype=torch.float64)
-    linear = attention_sum(Block.of(csr, kernels), *given_leaves, shift, 1.0)
+    linear = attention_sum(Block(csr, kernels), *given_leaves, shift, 1.0)
     assert not torch.allclose(linear[0], dense_attention(dense, *given_leaves, shift)[0], atol=1e-2)
 
 
@@ -89,7 +89,7 @@ def test_two_blocks_make_one_softmax(kernels: Kernels) -> None:
     dense[:, 0] = True  # every row has a neighbour
     score_dst, score_src, x = leaves(9, 14, 2, 5, torch.float64)
     split = slice(0, 8), slice(8, 14)
-    blocks = [Block.of(block_of(dense[:, part]), kernels) for part in split]
+    blocks = [Block(block_of(dense[:, part]), kernels) for part in split]
     largest = torch.stack(
         [
             block.kernels.row_max(block.csr, score_src[part].detach())
@@ -119,7 +119,7 @@ def test_two_blocks_make_one_softmax(kernels: Kernels) -> None:
 def test_without_heads_there_is_nothing(kernels: Kernels) -> None:
     csr, _ = random_block(6, 8, 0.5, seed=1)
     total, weight = attention_sum(
-        Block.of(csr, kernels),
+        Block(csr, kernels),
         torch.empty(6, 0),
         torch.empty(8, 0),
         torch.empty(8, 0, 3),
@@ -132,7 +132,7 @@ def test_without_heads_there_is_nothing(kernels: Kernels) -> None:
 
 def test_large_scores_do_not_overflow(kernels: Kernels) -> None:
     csr = block_of(torch.ones(1, 3, dtype=torch.bool))
-    block = Block.of(csr, kernels)
+    block = Block(csr, kernels)
     score_src, x = torch.tensor([[1000.0], [900.0], [-1e6]]), torch.tensor([[[1.0]], [[2.0]], [[3.0]]])
     shift = F.leaky_relu(block.kernels.row_max(block.csr, score_src), SLOPE)
     total, weight = attention_sum(block, torch.zeros(1, 1), score_src, x, shift, SLOPE)
@@ -150,7 +150,7 @@ def test_row_max(kernels: Kernels) -> None:
 def test_compiled_exponential(compiled: Kernels, scale: float) -> None:
     """Weights of single arcs are exponentials: within 4 units in the last place, then 0 or infinite."""
     scores = torch.linspace(-scale, 0, 20_001)[:, None]
-    block = Block.of(
+    block = Block(
         block_of(torch.eye(1, dtype=torch.bool)).select_rows(torch.zeros(20_001, dtype=torch.int64)), compiled
     )
     zero = torch.zeros(1, 1)
@@ -165,7 +165,7 @@ def test_compiled_exponential(compiled: Kernels, scale: float) -> None:
 
 def test_bitwise_the_same_for_repeats_and_threads(compiled: Kernels) -> None:
     csr, _ = random_block(500, 400, 0.1, seed=4)
-    block = Block.of(csr, compiled)
+    block = Block(csr, compiled)
     given_leaves = leaves(500, 400, 4, 16, torch.float32)
     shift = torch.ones(500, 4)
     results = []

@@ -141,7 +141,7 @@ def test_weights_of_1_change_no_bit(kernels: Kernels, columns: int) -> None:
 @pytest.mark.parametrize("make", [random_block, weighted_block])
 def test_gradients(kernels: Kernels, make: Make) -> None:
     csr, _ = make(7, 9, 0.4, seed=6)
-    block = Block.of(csr, kernels)
+    block = Block(csr, kernels)
     row_scale, col_scale = torch.rand(7, dtype=torch.float64), torch.rand(9, dtype=torch.float64)
     x = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
     base = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
@@ -156,7 +156,7 @@ def test_gradients(kernels: Kernels, make: Make) -> None:
 def test_backward_is_the_transpose(kernels: Kernels, make: Make) -> None:
     """<A x, y> = <x, A' y>; with the scales on the wrong sides it is not."""
     csr, _ = make(40, 30, 0.3, seed=7)
-    block = Block.of(csr, kernels)
+    block = Block(csr, kernels)
     scales = torch.rand(40, dtype=torch.float64) + 0.5, torch.rand(30, dtype=torch.float64) + 0.5
     x = torch.randn(30, 21, dtype=torch.float64, requires_grad=True)
     y = torch.randn(40, 21, dtype=torch.float64)
@@ -171,7 +171,7 @@ def test_backward_is_the_transpose(kernels: Kernels, make: Make) -> None:
 def test_addend_is_changed_in_place(kernels: Kernels) -> None:
     csr, dense = random_block(7, 9, 0.4, seed=8)
     base, x = torch.ones(7, 5), torch.randn(9, 5)
-    result = sum_block(Block.of(csr, kernels), x, addend=base)
+    result = sum_block(Block(csr, kernels), x, addend=base)
     assert result.data_ptr() == base.data_ptr()
     torch.testing.assert_close(base.double(), 1 + dense @ x.double(), atol=1e-5, rtol=1e-5)
 

@@ -68,6 +68,7 @@ def test_blocks_have_weights_where_something_weighs_by_them(
     kind: str, model: Any, weighted: bool, parts_folder: PartsFolder
 ) -> None:
     trainer = trainer_of(World.single(), parts_folder(kind, 1), TrainConfig(model=model))
+    assert "transposed" in vars(trainer.training.hops[0].inner), "made before the first epoch"
     for block in (trainer.training.hops[0].inner, trainer.evaluation.hops[0].inner):
         assert all((csr.weights is not None) == weighted for csr in (block.csr, block.transposed))
     said = "attention has no use for the graph's edge weights: they are left out"
