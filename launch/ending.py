@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bnsgcn.show.say import complain, show_cursor
+from bnsgcn.show.say import complain, complain_once, show_cursor
 from bnsgcn.workers.outcome import FAILURE, MISTAKE, WorkerFailure, out_of_memory
 from launch.options import Command, Partition, Sweep, Train
 from launch.parse import parse
@@ -38,7 +38,8 @@ def ending(error: BaseException, command: Command | None = None) -> int:
     """Say in one line what an exception means for who called the command; the exit status."""
     match error:
         case UserError():
-            return _said(" ".join(str(error).split()), MISTAKE)
+            complain_once(" ".join(str(error).split()))
+            return MISTAKE
         case WorkerFailure():
             show_cursor()
             return _said(str(error), FAILURE)

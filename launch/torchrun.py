@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from bnsgcn.show.say import complain, teller
+from bnsgcn.show.say import complain, complain_once, teller
 from bnsgcn.track.choice import shown_as
 from bnsgcn.workers.crew import stopped_workers
 from bnsgcn.workers.outcome import FAILURE, Outcome, outcome_of
@@ -52,7 +52,10 @@ def be_worker(command: Train) -> int:
         train_task(str(parts_dir), str(command.run_dir), command.options.to_json(), shown=shown)
     except Exception as error:
         outcome = outcome_of(error, rank, command.run_dir)
-        complain(f"rank {rank}: {outcome.message}{'' if outcome.kind == 'mistake' else outcome.traceback()}")
+        if outcome.kind == "mistake":
+            complain_once(outcome.message)
+        else:
+            complain(f"rank {rank}: {outcome.message}{outcome.traceback()}")
         _tell_torchrun(outcome)
         if outcome.kind == "lost":
             end_stopped(os.getppid(), command.options.timeout_s)

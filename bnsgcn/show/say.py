@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 from partition.errors import printable
@@ -34,6 +37,23 @@ def complain(text: str) -> None:
 def warn(text: str) -> None:
     """Print a line on standard error that ends nothing."""
     print(f"bnsgcn: warning: {fit(text)}", file=sys.stderr, flush=True)
+
+
+def complain_once(text: str) -> None:
+    """The same; of the workers of one machine that torchrun started, one alone prints a line that all have.
+
+    torchrun gives each of them a file for its error, in a folder beside those of the others.
+    """
+    place = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if place:
+        line = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+        try:
+            Path(place).parent.with_name(f"said-{line}").open("x").close()
+        except FileExistsError:
+            return
+        except OSError:
+            pass  # twice is better than never
+    complain(text)
 
 
 def show_cursor() -> None:

@@ -51,7 +51,7 @@ def test_the_last_words_and_the_status_are_the_worker_s(
         said = "rank 1 was stopped and did not answer within 4 s (--timeout-s)"
     else:
         assert ended.returncode == 2
-        said = "rank 1: --seven is 7, must be 8"
+        said = "--seven is 7, must be 8"
     assert f"bnsgcn: error: {said}" in lines
     assert not command.workers()
 

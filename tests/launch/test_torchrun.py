@@ -102,7 +102,8 @@ def test_the_wrong_number_of_workers_is_a_mistake(command: Command, two_parts: P
     ]
     done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    assert "2 parts but 3 workers; start 2 workers or partition into 3 parts" in done.stderr
+    line = "bnsgcn: error: 2 parts but 3 workers; start 2 workers or partition into 3 parts\n"
+    assert done.stderr.count(line) == 1, "one rank speaks for all"
     assert "exitcode  : 2" in done.stderr
     assert "traceback : 2 parts but 3 workers" in done.stderr, "in torchrun's own words"
     assert "launch/train.py" not in done.stderr, "no traceback of a worker"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bnsgcn.show.say import fit
+from bnsgcn.show.say import complain_once, fit
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 
@@ -29,6 +29,22 @@ def test_one_file_alone_prints() -> None:
             if isinstance(node, ast.Call)
         }
         assert path.name == "say.py" or not called & {"print", "sys.stdout.write", "sys.stderr.write"}, path
+
+
+def test_of_workers_side_by_side_one_says_what_all_have_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in ("0", "1", "2"):
+        (tmp_path / rank).mkdir()
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / rank / "error.json"))
+        complain_once("the same")
+        complain_once(f"rank {rank} alone")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "gone" / "0" / "error.json"))
+    complain_once("the same")
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE")
+    complain_once("the same")
+    said = [line.removeprefix("bnsgcn: error: ") for line in capsys.readouterr().err.splitlines()]
+    assert said == ["the same", "rank 0 alone", "rank 1 alone", "rank 2 alone", "the same", "the same"]
 
 
 def test_a_reader_that_leaves_is_no_failure() -> None:
