@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -26,9 +25,11 @@ from typing import Any
 from benchmarks.graphs import reduced_source
 from benchmarks.measure import (
     RESULTS,
+    add_run,
     machine,
     mean_and_deviation,
     new_figure,
+    read_runs,
     save_figure,
     table,
     write_record,
@@ -114,7 +115,7 @@ class Study:
 
     def runs(self) -> list[Run]:
         """The lines that are there."""
-        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+        return read_runs(self.file)
 
     def wanted(self) -> Iterator[Key]:
         """What has not been run yet, in order."""
@@ -164,8 +165,7 @@ def run_study(study: Study, deadline: float) -> None:
                 "run_s": round(summary["run_s"], 2),
                 "curve": [(epoch, round(val, 5)) for epoch, val, _ in summary["curve"]],
             }
-            with study.file.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+            add_run(study.file, line)
             score = f"test {100 * line['test']:.2f} {line['run_s']} s"
             print(f"seed {seed} {cut:8} {graph:17} {method:32} {score}", flush=True)
 

@@ -1,7 +1,8 @@
 """Records: what was measured, where, how often, how far apart, and what it does not show.
 
-`write_record` leaves results/NAME.json (everything) and results/NAME.md (the table to read); plots lie
-beside them as results/NAME.png. Figures are medians; a spread is the first and third quartile.
+`write_record` leaves results/NAME.json (everything, a line a measurement) and results/NAME.md (the table to
+read); plots lie beside them as results/NAME.png. Figures are medians; a spread is the first and third
+quartile.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from typing import Any
 from benchmarks.workloads import ROOT
 
 RESULTS = Path(os.environ.get("BNSGCN_BENCH_RESULTS", ROOT / "benchmarks" / "results"))
+DIGITS = 6
+"""Of a number in a record; the tables have at most four."""
+LONGEST_LINE = 1_000
+COLOURS = 128
+"""Of a plot; as true colour it would take three times the room."""
 PACKAGES = ("torch", "numpy", "scipy", "dgl", "torch_geometric", "pymetis")
 
 
@@ -117,6 +123,38 @@ def command() -> str:
     return " ".join(["python -m", name, *sys.argv[1:]])
 
 
+def rounded(value: Any) -> Any:
+    """`value` for a record: with `DIGITS` digits, and without a second copy of what one process says."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        said = [item for process in value.get("processes", ()) for item in process.items()]
+        return {key: rounded(entry) for key, entry in value.items() if (key, entry) not in said}
+    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def as_lines(value: Any) -> str:
+    """JSON in which whatever fits into one line is one, and so are numbers in a row."""
+    text = json.dumps(value, separators=(",", ":"))
+    if len(text) <= LONGEST_LINE or "{" not in text or isinstance(value, str):
+        return text
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(map(as_lines, value)) + "\n]"
+    entries = (f"{json.dumps(key)}:{as_lines(entry)}" for key, entry in value.items())
+    return "{\n" + ",\n".join(entries) + "\n}"
+
+
+def read_runs(file: Path) -> list[dict[str, Any]]:
+    """The finished runs of a study, from its results/NAME.jsonl."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def add_run(file: Path, run: dict[str, Any]) -> None:
+    """Add a line for a finished run."""
+    with file.open("a") as stream:
+        stream.write(json.dumps(rounded(run), separators=(",", ":")) + "\n")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A markdown table, columns aligned for reading as text."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
@@ -154,7 +192,7 @@ def write_record(
         "versions": versions(),
         "does_not_show": does_not_show,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps({**head, "raw": raw}, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(as_lines(rounded({**head, "raw": raw})) + "\n")
     host = head["machine"]
     lines = [
         f"# {name}",
@@ -190,5 +228,10 @@ def new_figure(
 def save_figure(figure: Any, name: str) -> str:
     """Write results/NAME.png; returns the file name for `write_record`."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    figure.savefig(RESULTS / f"{name}.png", dpi=120)
+    from PIL import Image  # comes with matplotlib
+
+    path = RESULTS / f"{name}.png"
+    figure.savefig(path, dpi=120)
+    with Image.open(path) as drawn:
+        drawn.convert("RGB").quantize(COLOURS).save(path, optimize=True)
     return f"{name}.png"

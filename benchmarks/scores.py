@@ -15,22 +15,24 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.graphs import SETUPS, source_of
-from benchmarks.measure import RESULTS, machine, mean_and_deviation, table, write_record
+from benchmarks.measure import (
+    RESULTS,
+    add_run,
+    machine,
+    mean_and_deviation,
+    read_runs,
+    table,
+    write_record,
+)
 from benchmarks.workers import Group, Job
 from benchmarks.workloads import Skip, parts_folder
 
 Run = dict[str, Any]
-
-
-def read_runs(file: Path) -> list[Run]:
-    """The lines that are there."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def run_all(options: argparse.Namespace, file: Path) -> None:
@@ -57,8 +59,7 @@ def run_all(options: argparse.Namespace, file: Path) -> None:
                 "best_epoch": summary["best_epoch"],
                 "run_s": round(summary["run_s"], 2),
             }
-            with file.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+            add_run(file, line)
             print(line, flush=True)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks.contest import Contestant, interleave
 from benchmarks.epoch import aims_of
-from benchmarks.measure import Spread, ratios, round_medians, table
+from benchmarks.measure import Spread, add_run, as_lines, ratios, read_runs, round_medians, rounded, table
 
 ANSWERS = """
 import json, sys
@@ -80,6 +83,29 @@ def test_table() -> None:
         "|-----|------|",
         "| 1.5 | 2    |",
     ]
+
+
+def test_a_record_has_a_line_a_measurement() -> None:
+    one = {"epoch_s": 0.12345678, "loss": 2.5, "rank": 0}
+    slowest = {"epoch_s": 3.14159265, "loss": 2.5, "rank": 1}
+    measured = {**slowest, "peak": 7, "processes": [one, slowest]}
+    kept = {"peak": 7, "processes": [{**one, "epoch_s": 0.123457}, {**slowest, "epoch_s": 3.14159}]}
+    assert rounded({"ours": ((measured,),)}) == {"ours": [[kept]]}
+    assert rounded([math.inf, True, 2**60, None, "x", [1e-12]]) == [math.inf, True, 2**60, None, "x", [1e-12]]
+    record = {"claim": "short", "raw": [[kept] * 100, {"a": [1]}]}
+    text = as_lines(record)
+    assert json.loads(text) == record
+    assert text.splitlines()[:2] == ["{", '"claim":"short",']
+    assert len(text.splitlines()) == 100 + 8
+    assert as_lines([[1] * 1000]).count("\n") == 0
+
+
+def test_runs_of_a_study_are_lines(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    assert read_runs(file) == []
+    add_run(file, {"test": 0.123456789, "curve": [(5, 0.5)]})
+    add_run(file, {"test": 1})
+    assert read_runs(file) == [{"test": 0.123457, "curve": [[5, 0.5]]}, {"test": 1}]
 
 
 def test_an_aim_that_was_missed_says_no() -> None:
