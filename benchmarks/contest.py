@@ -31,6 +31,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._answers = os.fdopen(os.dup(1), "w")
+        self._begin_cpu_s = 0.0
         os.dup2(2, 1)
 
     def say(self, **values: Any) -> None:
@@ -39,7 +40,13 @@ class Turns:
 
     def wait(self) -> bool:
         """True when an epoch is wanted, False when it is time to leave."""
-        return sys.stdin.readline().strip() == "step"
+        wanted = sys.stdin.readline().strip() == "step"
+        self._begin_cpu_s = time.process_time()
+        return wanted
+
+    def cpu_s(self) -> float:
+        """What the epoch took of the processor, all threads together."""
+        return time.process_time() - self._begin_cpu_s
 
 
 def peak_rss_bytes(field: str = "VmHWM") -> int:

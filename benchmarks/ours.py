@@ -113,8 +113,9 @@ def main() -> None:
         )
         while turns.wait():
             metrics = trainer.train_epoch()
+            spent = {"epoch_s": metrics["time/epoch_s"], "cpu_s": turns.cpu_s()}
             watched = watch(trainer) if options.watch else {}
-            turns.say(**metrics, **watched, epoch_s=metrics["time/epoch_s"], peak_rss_bytes=peak_rss_bytes())
+            turns.say(**metrics, **watched, **spent, peak_rss_bytes=peak_rss_bytes())
 
 
 if __name__ == "__main__":

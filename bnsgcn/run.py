@@ -21,7 +21,7 @@ from bnsgcn.kernels.pool import prefer_large_pages
 from bnsgcn.local.boundary import check_parts_match
 from bnsgcn.nn.models import build_model
 from bnsgcn.own import NONE_OWN, Reference, References, resolve
-from bnsgcn.plan.bytes import layer_widths, stays_on_the_host
+from bnsgcn.plan.bytes import stays_on_the_host, sums_weights
 from bnsgcn.plan.device_memory import too_little
 from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
 from bnsgcn.record.hardware import hardware
@@ -128,11 +128,12 @@ def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
     takes_rows = getattr(trainer.model, "takes_sparse", False)
     return least_bytes(
         sizes_of(trainer.training),
-        layer_widths(manifest, config),
+        config.widths(manifest.num_features, manifest.num_classes),
         config,
         sum(parameter.numel() for parameter in trainer.model.parameters()),
         process_bytes,
         directed=manifest.directed,
+        weighted=sums_weights(manifest, config),
         density=density_of(trainer.part) if takes_rows else None,
         far=takes_rows and stays_on_the_host(manifest, config),
     )
@@ -155,7 +156,8 @@ def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
     have = memory_bytes() // local_size() if gpu is None else memory_of(gpu)
     need = LAYER_BYTES * config.layers
     if need <= have:
-        need += 4 * config.number_bytes * parameter_count(config, layer_widths(manifest, config))
+        widths = config.widths(manifest.num_features, manifest.num_classes)
+        need += 4 * config.number_bytes * parameter_count(config, widths)
     if need > have:
         raise UserError(
             f"--layers {config.layers} of --hidden {config.hidden} need at least {need / 1e9:,.0f} GB "

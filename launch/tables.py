@@ -111,8 +111,16 @@ def _footline(quality: Quality) -> str:
     return (
         f"{short(quality.total_volume)} halo slots = rows sent per layer at rate 1, "
         f"{quality.halo_per_node:.3f} a node; {short(quality.edge_cut)} edges cut\n"
-        f"connected components of inner arcs: {', '.join(_components(quality))}"
+        f"connected components of inner arcs: {', '.join(_components(quality))}\n"
+        f"{_content(quality)}"
     )
+
+
+def _content(quality: Quality) -> str:
+    """How features and arcs are stored."""
+    stored = "dense" if quality.features_set is None else f"sparse, {quality.features_set:.2%} of them set"
+    arcs = "arcs have weights" if quality.weighted else "arcs weigh the same"
+    return f"{short(quality.num_features)} features a node, stored {stored}; {arcs}"
 
 
 def _components(quality: Quality) -> list[str]:

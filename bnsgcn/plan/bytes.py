@@ -87,11 +87,6 @@ class LayerRows:
     slots: list[IntArray]
 
 
-def layer_widths(manifest: Manifest, config: TrainConfig) -> list[int]:
-    """Columns of the input of every layer, and of the logits: [layers + 1]."""
-    return config.widths(manifest.num_features, manifest.num_classes)
-
-
 def has_sparse_input(manifest: Manifest) -> bool:
     """Whether layer 0 multiplies sparse rows."""
     return manifest.feature_storage == CSR
@@ -109,6 +104,11 @@ def stays_on_the_host(manifest: Manifest, config: TrainConfig) -> bool:
 def multiplies_input(manifest: Manifest, config: TrainConfig) -> bool:
     """Whether layer 0 multiplies before it sends, however wide the result is."""
     return has_sparse_input(manifest) or stays_on_the_host(manifest, config)
+
+
+def sums_weights(manifest: Manifest, config: TrainConfig) -> bool:
+    """Whether sums over neighbours weigh arcs; attention has no use for the weights of a graph."""
+    return manifest.weighted and config.model != "gat"
 
 
 def sent_width(
@@ -145,11 +145,15 @@ class RunBytes:
         self._parts, self._config = parts, config
         self._manifest = parts[0].manifest
         self._offset = self._manifest.part_offset
-        self._widths = layer_widths(self._manifest, config)
+        self._widths = config.widths(self._manifest.num_features, self._manifest.num_classes)
         self.rows: list[LayerRows] = self._pruned() if known is None else known.rows
         depth = config.layers - config.linear_layers
         self.exchanging = range(1 if config.precompute else 0, depth) if len(parts) > 1 else range(0)
         self._probability = self._probabilities() if self._samples and self.exchanging else None
+
+    @property
+    def _weighted(self) -> bool:
+        return sums_weights(self._manifest, self._config)
 
     @property
     def _samples(self) -> bool:
@@ -289,7 +293,7 @@ class RunBytes:
             )
             kept = base.destination[target]
             arcs = part.halo_indices[kept], in_degree[target[kept]]
-            weighs = self._weights(part.halo_weights)
+            weighs = part.halo_weights if self._weighted else None
             weight = sampling.slot_importance(
                 config.model, *arcs, out_degree[part.halo_ids], None if weighs is None else weighs[kept]
             )
@@ -307,15 +311,11 @@ class RunBytes:
         in_degree, out_degree = (view * np.float64(self._config.self_loops) for _ in range(2))
         of_blocks = (weights for part in self._parts for weights in (part.inner_weights, part.halo_weights))
         for (rows, columns), weights in zip(self._arcs(), of_blocks, strict=True):
-            kept, weighs = view[rows] & view[columns], self._weights(weights)
-            weighs = None if weighs is None else weighs[kept]
+            kept = view[rows] & view[columns]
+            weighs = weights[kept] if self._weighted and weights is not None else None
             in_degree += np.bincount(rows[kept], weighs, view.size)
             out_degree += np.bincount(columns[kept], weighs, view.size)
         return in_degree, out_degree
-
-    def _weights(self, of_arcs: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32] | None:
-        """The weights that the model's sums use; attention has no use for them."""
-        return None if self._config.model == "gat" else of_arcs
 
     def _arcs(self) -> Iterator[tuple[IntArray, IntArray]]:
         """(target, source) of all arcs by global id, a part's block at a time."""

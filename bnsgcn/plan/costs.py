@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import EpochBytes, RunBytes, layer_widths, multiplies_input, sent_width
+from bnsgcn.plan.bytes import EpochBytes, RunBytes, multiplies_input, sent_width
 from bnsgcn.plan.device_memory import device_bytes
 from bnsgcn.plan.machine import Machine
 from bnsgcn.plan.memory import (
@@ -25,7 +25,6 @@ from bnsgcn.plan.memory import (
     parameter_count,
     worker_bytes,
 )
-from partition.part import SPARSE_BELOW
 from partition.store import Part, open_part, read_manifest
 
 STEADY_EPOCH = 2
@@ -113,7 +112,8 @@ class RunPlan:
 def plan(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> RunPlan:
     """The cost of one run; `machine` is measured when not given.
 
-    Errors: ValueError for a folder that is not one of parts, as `open_part`.
+    Raises:
+        UserError: the folder is not one of parts, see `open_part`.
     """
     return plans(parts_dir, [config], machine)[0]
 
@@ -139,7 +139,7 @@ class _Costs:
         self._parts, self._config, self._machine = parts, config, machine
         self._manifest = parts[0].manifest
         self._epoch = sent.epoch(STEADY_EPOCH)
-        self._widths = layer_widths(self._manifest, config)
+        self._widths = config.widths(self._manifest.num_features, self._manifest.num_classes)
         self._number = config.number_bytes
         self._input_first = multiplies_input(self._manifest, config)
         self._sizes = PlannedSizes(parts, config, sent)
@@ -188,9 +188,7 @@ class _Costs:
     def _density(self, part: Part, first: LayerSizes) -> float | None:
         """Share that is set of what layer 0 multiplies; None where that is dense."""
         density = density_of(part)
-        if density is not None and self._config.precompute:
-            density = aggregate_density(density, first)
-        return None if density is None or density > SPARSE_BELOW else density
+        return aggregate_density(density, first) if self._config.precompute else density
 
     def _compute_s(self, index: int, layer: LayerSizes, density: float | None) -> float:
         """Sums, products and elementwise passes of one graph layer, forward and backward.

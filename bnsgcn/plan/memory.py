@@ -7,7 +7,8 @@ nothing but masks and normalised rows is computed twice, and no pass needs room 
     |-------------|---------------------------------------------------------------------------------|
     | process     | the interpreter and its libraries                                               |
     | features    | input rows that layer 0 reads, and their aggregate where it is precomputed      |
-    | graph       | distinct blocks that are summed, and transposes that are not the block itself   |
+    | graph       | distinct blocks that are summed, weights included, and transposes that are      |
+    |             | not the block itself                                                            |
     | activations | what backward still reads, a gradient of a layer's result and one of its input  |
     | exchange    | rows of one layer on their way; of all layers, both ways, where they wait       |
     | weights     | weights, gradients and the optimiser's two moments                              |
@@ -28,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import RunBytes, has_sparse_input, layer_widths, sent_width, stays_on_the_host
+from bnsgcn.plan.bytes import RunBytes, has_sparse_input, sent_width, stays_on_the_host, sums_weights
 from partition.part import SPARSE_BELOW
 from partition.store import CsrFeatures, Part, open_part, read_manifest
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 PROCESS_BYTES = 270 << 20
 """A worker's memory for the interpreter and its libraries, where it is not measured."""
 _ID_BYTES = 4
+"""Of an id, and of an arc's weight."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,16 +125,16 @@ def worker_bytes(
 ) -> dict[str, int]:
     """Estimated memory of a worker by purpose: the least, and room for the matrices that a pass makes."""
     manifest = part.manifest
-    widths = layer_widths(manifest, config)
-    parameters = parameter_count(config, widths)
+    widths = config.widths(manifest.num_features, manifest.num_classes)
     far = stays_on_the_host(manifest, config)
     least = least_bytes(
         layers,
         widths,
         config,
-        parameters,
+        parameter_count(config, widths),
         process,
         directed=manifest.directed,
+        weighted=sums_weights(manifest, config),
         density=density_of(part),
         far=far,
     )
@@ -142,7 +144,7 @@ def worker_bytes(
 
 
 def parameter_count(config: TrainConfig, widths: Sequence[int]) -> int:
-    """Numbers in the weights of the command line's model; `widths` [layers + 1] as `layer_widths`."""
+    """Numbers in the weights of the command line's model; `widths` [layers + 1] as `config.widths`."""
     total, last = 0, config.layers - 1
     for layer in range(config.layers):
         width_in, width_out = widths[layer], widths[layer + 1]
@@ -171,6 +173,7 @@ def least_bytes(
     process: int,
     *,
     directed: bool,
+    weighted: bool,
     density: float | None,
     far: bool = False,
 ) -> dict[str, int]:
@@ -178,10 +181,11 @@ def least_bytes(
 
     Args:
         layers: graph layers, lowest first.
-        widths: columns of every layer's input and of the logits, `bytes.layer_widths`.
+        widths: columns of every layer's input and of the logits, `config.widths`.
         parameters: numbers in the model's weights.
         process: bytes of a worker before it has read anything.
         directed: whether a block's transpose is another block.
+        weighted: whether arcs have weights that are summed.
         density: share of the input features that are set, `density_of`; None = they are dense.
         far: whether they stay on the host while a GPU computes, `bytes.stays_on_the_host`.
     """
@@ -189,7 +193,7 @@ def least_bytes(
     return {
         "process": process,
         "features": round(widths[0] * _feature_bytes(layers[0], config, density)),
-        "graph": _ID_BYTES * _graph_ids(layers, config, directed),
+        "graph": _ID_BYTES * _graph_ids(layers, config, directed, 2 if weighted else 1),
         "activations": number * _activations(layers, widths, config, first),
         "exchange": number * _exchanged(layers, widths, config, first),
         "weights": 4 * number * parameters,
@@ -204,10 +208,16 @@ def density_of(part: Part) -> float | None:
     return features.columns.size / (part.num_inner * features.num_columns)
 
 
-def aggregate_density(density: float, layer: LayerSizes) -> float:
-    """Expected share that is set in sums over a layer's neighbours, were columns set independently."""
+def aggregate_density(density: float | None, layer: LayerSizes) -> float | None:
+    """Expected share that is set in sums over a layer's neighbours, were columns set independently.
+
+    None where the aggregate is dense, because sparse would not pay or what is summed is dense.
+    """
+    if density is None:
+        return None
     arcs = (layer.inner_arcs + layer.halo_arcs) / max(1, layer.destination)
-    return float(1 - (1 - density) ** arcs)
+    share = float(1 - (1 - density) ** arcs)
+    return None if share > SPARSE_BELOW else share
 
 
 def _feature_bytes(first: LayerSizes, config: TrainConfig, density: float | None) -> float:
@@ -218,30 +228,29 @@ def _feature_bytes(first: LayerSizes, config: TrainConfig, density: float | None
     own = _entry_bytes(config, density)
     if not config.precompute:
         return first.source * own
-    aggregate = None if density is None else aggregate_density(density, first)
-    return first.destination * (_entry_bytes(config, aggregate) + (own if config.model == "sage" else 0))
+    aggregate = _entry_bytes(config, aggregate_density(density, first))
+    return first.destination * (aggregate + (own if config.model == "sage" else 0))
 
 
 def _entry_bytes(config: TrainConfig, density: float | None) -> float:
     """Bytes of an entry of rows: of a sparse one value, column, and row and place in the transpose."""
-    if density is None or density > SPARSE_BELOW:
+    if density is None:
         return config.number_bytes
     return density * (config.number_bytes + 3 * _ID_BYTES)
 
 
-def _graph_ids(layers: Sequence[LayerSizes], config: TrainConfig, directed: bool) -> int:
-    """Ids and row starts of all distinct blocks."""
+def _graph_ids(layers: Sequence[LayerSizes], config: TrainConfig, directed: bool, per_arc: int) -> int:
+    """Row starts of all distinct blocks, and `per_arc` ids or weights of each arc."""
     inner, halo = set(), set()
     for index, layer in enumerate(layers):
         if index == 0 and config.precompute:
             continue
         square = layer.destination == layer.source
-        forward = layer.inner_arcs + layer.destination
-        backward = layer.inner_arcs + layer.source if directed or not square else 0
+        inner_arcs, halo_arcs = per_arc * layer.inner_arcs, 2 * per_arc * layer.halo_arcs
+        forward = inner_arcs + layer.destination
+        backward = inner_arcs + layer.source if directed or not square else 0
         inner.add((layer.destination, layer.source, forward + backward))
-        halo.add(
-            (layer.destination, layer.received, 2 * layer.halo_arcs + layer.destination + layer.received)
-        )
+        halo.add((layer.destination, layer.received, halo_arcs + layer.destination + layer.received))
     return sum(block[-1] for block in (*inner, *halo))
 
 

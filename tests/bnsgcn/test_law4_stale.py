@@ -17,9 +17,11 @@ import torch
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.exchange.mailbox import Smoother
+from partition.manifest import read_manifest
 from tests.bnsgcn.by_hand import AverageByHand, drawn_entries, drawn_slots, original_ids, reader_of
+from tests.bnsgcn.dense_reference import dense_adjacency
 from tests.bnsgcn.runs import trainer_of
-from tests.bnsgcn.small_graphs import PartsFolder
+from tests.bnsgcn.small_graphs import NODES, PartsFolder, small_graph
 from tests.multiprocess import run_ranks
 
 EPOCHS = 6
@@ -169,6 +171,57 @@ def test_other_epochs_and_other_draws_are_noticed(parts_folder: PartsFolder, tmp
         assert (True, True) not in found
 
 
+def weighted_sums(world: World, folder: Path, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over neighbours and gradients of what is summed, [epochs, N] each; NaN for nodes of others."""
+    trainer = trainer_of(world, folder, config)
+    ids = trainer.part.node_ids
+    sums, gradients = (np.full((EPOCHS, NODES), np.nan) for _ in range(2))
+    for epoch in range(EPOCHS):
+        trainer.training.begin(epoch)
+        hop = trainer.training.hops[0]
+        x = torch.from_numpy(feature_code(epoch, ids)).unsqueeze(1).requires_grad_()
+        total = hop.sum(*hop.post(x))
+        total.backward(torch.from_numpy(gradient_code(epoch, 0, ids)).unsqueeze(1))
+        assert x.grad is not None
+        sums[epoch, ids] = total.detach().numpy()[:, 0]
+        gradients[epoch, ids] = x.grad.numpy()[:, 0]
+    return sums, gradients
+
+
+@pytest.mark.multi
+def test_edge_weights_weigh_the_rows_of_the_epoch_before(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    """Arcs within a part weigh this epoch's values, arcs between parts those of the epoch before."""
+    folder, nodes = parts_folder("oneway", 3), np.arange(NODES)
+    config = dataclasses.replace(STALE, model="gcn", layers=1, self_loops=False)
+    ranks = run_ranks(weighted_sums, 3, tmp_path, folder, config)
+    found = [np.nanmax([rank[which] for rank in ranks], axis=0) for which in range(2)]
+    owner = np.empty(NODES, int)
+    owner[original_ids(folder)] = np.repeat(np.arange(3), read_manifest(folder).part_nodes)
+    same = owner[:, None] == owner
+
+    def by_hand(weighted: bool, behind: int) -> list[np.ndarray]:
+        """The sums, and the gradients, if other parts' values are `behind` epochs old."""
+        whole = dense_adjacency(small_graph("oneway"), weighted=weighted).numpy()
+        now, late = range(EPOCHS), [max(epoch - behind, 0) for epoch in range(EPOCHS)]
+        return [
+            np.stack(
+                [matrix * same @ code(a) + matrix * ~same @ code(b) for a, b in zip(now, late, strict=True)]
+            )
+            for matrix, code in (
+                (whole, lambda epoch: feature_code(epoch, nodes)),
+                (whole.T, lambda epoch: gradient_code(epoch, 0, nodes)),
+            )
+        ]
+
+    for mine, right, exact, unweighted in zip(
+        found, by_hand(True, 1), by_hand(True, 0), by_hand(False, 1), strict=True
+    ):
+        assert np.allclose(mine, right, rtol=1e-12)
+        assert np.allclose(mine[0], exact[0], rtol=1e-12), "the first epoch is exact"
+        assert not np.allclose(mine, exact, rtol=1e-6)
+        assert not np.allclose(mine, unweighted, rtol=1e-2)
+
+
 def run_frozen(
     world: World, folder: Path, config: TrainConfig, epochs: int
 ) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -197,15 +250,20 @@ def first_exact_epochs(runs: list[Any], exact: list[Any]) -> tuple[int, int]:
 
 
 @pytest.mark.multi
-@pytest.mark.parametrize("model", ["gcn", "sage", "gat"])
-@pytest.mark.parametrize("layers", [2, 3])
+@pytest.mark.parametrize(
+    ("model", "layers", "kind"),
+    [
+        *((model, layers, "single") for model in ("gcn", "sage", "gat") for layers in (2, 3)),
+        *((model, 2, "weighted") for model in ("gcn", "sage")),
+    ],
+)
 def test_with_frozen_weights_logits_are_exact_after_L_epochs_and_gradients_after_2L(
-    layers: int, model: Any, parts_folder: PartsFolder, tmp_path: Path
+    model: Any, layers: int, kind: str, parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
     frozen = dataclasses.replace(
         STALE, layers=layers, model=model, heads=2, lr=1e-300, first_epoch="zeros", prune=True
     )
-    folder, epochs = parts_folder("single", 3), 2 * layers + 2
+    folder, epochs = parts_folder(kind, 3), 2 * layers + 2
     exact = run_ranks(run_frozen, 3, tmp_path, folder, dataclasses.replace(frozen, pipeline=False), 1)
     logits, gradients = first_exact_epochs(run_ranks(run_frozen, 3, tmp_path, folder, frozen, epochs), exact)
     # Layer 0 multiplies before it sends (7 columns in, 6 out): its weight's gradient needs the last exchange.

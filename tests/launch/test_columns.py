@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -39,5 +40,10 @@ def test_a_partitions_table_fits_the_terminal(width: int, terminal: bool, two_pa
     assert len(rows) == 2
     for row in rows:
         assert len(row) <= max(width, 80 if not terminal else 0)
-    assert ("feature" in out.getvalue()) == (width >= 80 or not terminal)
+    heads = out.getvalue().replace("features", "")
+    assert ("feature" in heads) == (width >= 80 or not terminal)
     assert {row.split()[-1] for row in rows} == {"kB", "MB"}
+    assert "features a node, stored dense; arcs weigh the same" in out.getvalue()
+    quality = dataclasses.replace(quality, weighted=True, features_set=0.004)
+    show_quality(quality, [290_100_000, 881_800], console)
+    assert "features a node, stored sparse, 0.40% of them set; arcs have weights" in out.getvalue()

@@ -26,6 +26,16 @@ from tests.launch.scene import NODES, Command, newest_checkpoint, shared_state, 
 SMALL = ("--layers", "2", "--hidden", "8", "--dropout", "0", "--eval-every", "5")
 
 
+def test_parquet_without_pyarrow_is_one_line(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    said = command("predict", tmp_path / "run", "--out", tmp_path / "rows.parquet", "--format", "parquet")
+    assert said.mistake().startswith("pyarrow cannot be imported")
+    assert said.mistake().endswith("pip install 'bnsgcn[parquet]', or use --format npy")
+    assert not list(tmp_path.iterdir())
+
+
 def with_nan() -> np.ndarray:
     features = np.ones((NODES, 4), np.float32)
     features[17, 2] = np.nan

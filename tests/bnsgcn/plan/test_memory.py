@@ -8,15 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from bnsgcn.config import TrainConfig
+from bnsgcn.dist import World
 from bnsgcn.nn.models import build_model
-from bnsgcn.plan.bytes import RunBytes, layer_widths
+from bnsgcn.plan.bytes import RunBytes
 from bnsgcn.plan.costs import plan
 from bnsgcn.plan.machine import Machine
 from bnsgcn.plan.memory import PROCESS_BYTES, PlannedSizes, parameter_count, peak_bytes, sizes_of
+from bnsgcn.run import least_bytes_of
+from bnsgcn.train.trainer import Trainer
 from partition.store import open_part, read_manifest
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -36,9 +40,10 @@ def test_weights_are_counted_as_they_are_made(
     config = TrainConfig(model=model, norm=norm, linear_layers=linear, layers=layers, hidden=24)  # type: ignore[arg-type]
     made = build_model(manifest, config)
     expected = sum(parameter.numel() for parameter in made.parameters())
-    assert parameter_count(config, layer_widths(manifest, config)) == expected
+    sizes = manifest.num_features, manifest.num_classes
+    assert parameter_count(config, config.widths(*sizes)) == expected
     wider = dataclasses.replace(config, hidden=28)
-    assert parameter_count(wider, layer_widths(manifest, wider)) > expected
+    assert parameter_count(wider, wider.widths(*sizes)) > expected
 
 
 def test_inspect_and_plan_agree(parts_folder: PartsFolder) -> None:
@@ -47,6 +52,29 @@ def test_inspect_and_plan_agree(parts_folder: PartsFolder) -> None:
     assert planned == peak_bytes(folder, config)
     assert min(planned) > PROCESS_BYTES
     assert peak_bytes(folder, dataclasses.replace(config, hidden=256)) > planned
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_weights_of_arcs_are_counted_as_they_are_kept(parts_folder: PartsFolder, prune: bool) -> None:
+    """Four bytes for each arc of a block and of its transpose, where that is another; none for attention."""
+    folder = parts_folder("oneway", 1)
+    config = TrainConfig(layers=3, hidden=16, prune=prune)
+    trainer = trainer_of(World.single(), folder, config)
+    blocks = {id(block): block for layer in trainer.training.layers for block in (layer.inner, layer.halo)}
+    pieces = [piece for block in blocks.values() for piece in (block.csr, block.transposed)]
+    kept = sum(piece.weights.nbytes for piece in pieces if piece.weights is not None)
+    assert kept > 0
+    assert least_bytes_of(trainer, 0)["graph"] - _without_weights(trainer)["graph"] == kept
+    worker = plan(folder, config, RATES).ranks[0].memory_bytes
+    assert worker["graph"] == least_bytes_of(trainer, 0)["graph"]
+    attention = dataclasses.replace(config, model="gat")
+    without = _without_weights(trainer_of(World.single(), folder, attention))["graph"]
+    assert plan(folder, attention, RATES).ranks[0].memory_bytes["graph"] == without
+
+
+def _without_weights(trainer: Trainer) -> dict[str, int]:
+    with mock.patch("bnsgcn.run.sums_weights", return_value=False):
+        return least_bytes_of(trainer, 0)
 
 
 def sizes_in_training(world, folder: Path, config: TrainConfig):  # type: ignore[no-untyped-def]
