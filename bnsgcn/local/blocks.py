@@ -197,7 +197,7 @@ class BlockBuilder:
         return inner_block, halo_blocks
 
     def _block(self, csr: Csr, place: IntArray, columns: int, *, symmetric: bool = False) -> Block:
-        """The block at home with columns renamed to their place; arcs whose column has none (-1) are dropped."""
+        """The block at home, columns renamed to their place; arcs whose column has none (-1) are dropped."""
         kernels = self._kernels_at_home
         if columns < csr.num_cols:
             csr = kernels.compact(csr, torch.from_numpy(place.astype(np.int32)), columns)
@@ -250,7 +250,9 @@ def _sums(csr: Csr, rows: BoolArray, columns: BoolArray) -> tuple[Degrees, Degre
     targets, sources = csr.row_ids().numpy(), csr.indices.numpy()
     kept = rows[targets] & columns[sources]
     weights = None if csr.weights is None else csr.weights.numpy()[kept]
-    return (
-        np.bincount(targets[kept], weights, rows.size),
-        np.bincount(sources[kept], weights, columns.size),
-    )
+
+    def counted(ends: IntArray, size: int) -> Degrees:
+        found = np.bincount(ends, weights, size)
+        return found if weights is None else found.astype(np.float64)  # NumPy gives integers for no arcs
+
+    return counted(targets[kept], rows.size), counted(sources[kept], columns.size)
