@@ -227,8 +227,19 @@ def dense_features(features: Features) -> npt.NDArray[np.float32]:
     return np.array(dense, np.float32)
 
 
-def standardised(features: Features, train: BoolArray) -> npt.NDArray[np.float32]:
-    """`features` with each column at mean 0 and variance 1 over `train` (constant ones stay), dense."""
+def standardised(
+    name: str, features: Features, train: BoolArray, stored: str = ""
+) -> npt.NDArray[np.float32]:
+    """`features` with each column at mean 0 and variance 1 over `train` (constant ones stay), dense.
+
+    Raises:
+        UserError: they are to be stored sparse, and would all be set.
+    """
+    if stored == "sparse":
+        raise UserError(
+            f"{name}: standardise=true sets all features, features=sparse stores them one by one; "
+            "leave one of the two out"
+        )
     dense = dense_features(features)
     rows = dense[train].astype(np.float64)
     deviation = rows.std(axis=0)

@@ -150,17 +150,9 @@ class Graph:
         return digest.hexdigest()
 
     def standardised(self) -> Graph:
-        """The same with each feature at mean 0 and variance 1 over the training nodes.
-
-        Raises:
-            UserError: they are to be stored sparse, and would all be set.
-        """
-        if self.stored == "sparse":
-            raise UserError(
-                f"{self.name}: standardise=true sets all features, features=sparse stores them one by one; "
-                "leave one of the two out"
-            )
-        return dataclasses.replace(self, features=standardised(self.features, self.split == TRAIN))
+        """The same with each feature at mean 0 and variance 1 over the training nodes."""
+        made = standardised(self.name, self.features, self.split == TRAIN, self.stored)
+        return dataclasses.replace(self, features=made)
 
     @classmethod
     def from_arrays(
@@ -254,8 +246,7 @@ class Graph:
     ) -> Graph:
         """Graph of what another library holds; `features` is as for `from_dgl`."""
         recipe, stored = recipe_and_storage(features)
-        table = recipe or found.features
-        if table is None:
+        if (table := recipe or found.features) is None:
             keys = ", ".join(interchange.FEATURE_KEYS)
             raise UserError(f"{name}: no node features under {keys}; use {WAYS_OUT}")
         return cls.from_arrays(
