@@ -50,6 +50,14 @@ class CsrPieces:
     shape: tuple[int, int]
 
 
+def read_features(name: str, given: Any, degree: Int64Array, stored: str) -> Features:
+    """float32 [N, F] of an array, a matrix, a recipe or a function that gives one, to be so `stored`."""
+    table = given() if callable(given) else given
+    if isinstance(table, str):
+        table = made_features(name, table, degree)
+    return as_stored(name, as_features(name, table), stored)
+
+
 def as_features(name: str, features: Any) -> Features:
     """float32 [N, F], without loading a memmap that already is."""
     if isinstance(features, CsrPieces):

@@ -24,12 +24,10 @@ from partition.errors import UserError, printable
 from partition.features import (
     WAYS_OUT,
     Features,
-    as_features,
-    as_stored,
     check_features,
     dense_features,
     feature_storage,
-    made_features,
+    read_features,
     recipe_and_storage,
     standardised,
 )
@@ -200,13 +198,10 @@ class Graph:
         )
         known = labelled_nodes(where, label_array, task, labelled)
         codes, said = _split(where, split, known, checked_seed(f"{where}: split_seed", split_seed))
-        table = features() if callable(features) else features
-        if isinstance(table, str):
-            table = made_features(where, table, adjacency.degree)
         _check_parts(where, part_of)
         return cls(
             adjacency=adjacency,
-            features=as_stored(where, as_features(where, table), stored),
+            features=read_features(where, features, adjacency.degree, stored),
             stored=stored,
             labels=label_array,
             split=codes,
