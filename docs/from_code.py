@@ -24,7 +24,7 @@ if str(ROOT) not in sys.path:
 
 from launch import originals  # noqa: E402
 from launch.fields import Option, help_of  # noqa: E402
-from launch.help import METAVARS, by_theme, usage  # noqa: E402
+from launch.help import METAVARS, by_theme, default_of, usage  # noqa: E402
 from launch.options import COMMANDS, EXAMPLES  # noqa: E402
 from launch.recipes import recipes  # noqa: E402
 
@@ -58,7 +58,7 @@ def commands_page() -> str:
         lines += ["```text", usage(name).removeprefix("usage: "), "```"]
         texts = help_of(kind)
         for theme, options in by_theme(kind).items():
-            lines += ["", f"### {theme} {{ #{name}-{theme} }}", "", "| | | default |", "|---|---|---|"]
+            lines += ["", f"### {theme} {{ #{name}-{theme} }}", "", "| name | |", "|---|---|"]
             lines += [_row(name, option, texts) for option in options]
         lines += ["", "```bash", *EXAMPLES[name], "```"]
     return "\n".join(lines) + "\n"
@@ -66,24 +66,13 @@ def commands_page() -> str:
 
 def _row(command: str, option: Option, texts: dict[str, str]) -> str:
     name = option.name.replace("--", "--[no-]") if option.negatable else option.name
-    if option.choices:
-        value = " " + "&#124;".join(option.choices)
-    else:
-        value = "" if option.kind is bool or option.positional else f" {METAVARS[option.kind]}"
+    value = "" if option.kind is bool or option.positional else f" {METAVARS[option.kind]}"
     anchor = f"<span id='{command}-{option.field.replace('_', '-')}'></span>"
     text = html.escape(texts.get(option.field, ""), quote=False).replace("|", "&#124;")
+    if option.choices:
+        text += " One of " + ", ".join(f"`{choice}`" for choice in option.choices) + "."
     shown = html.escape(name, quote=False).replace("|", "&#124;")
-    return f"| {anchor}<code>{shown}{value}</code> | {text} | {_default(option)} |"
-
-
-def _default(option: Option) -> str:
-    if option.required:
-        return "required"
-    if option.kind is bool:
-        return "on" if option.default else "off"
-    if option.default is None:
-        return ""
-    return f"{option.default:g}" if option.kind is float else str(option.default)
+    return f"| {anchor}<code>{shown}{value}</code> | {f'{text} {default_of(option)}'.strip()} |"
 
 
 # ---- messages ----

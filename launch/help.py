@@ -70,7 +70,7 @@ def by_theme(kind: type[Command]) -> dict[str, list[Option]]:
 
 
 def _row(option: Option, texts: dict[str, str]) -> Row:
-    return _shown(option), f"{texts.get(option.field, '')} {_default(option)}".strip()
+    return _shown(option), f"{texts.get(option.field, '')} {default_of(option)}".strip()
 
 
 def _shown(option: Option) -> str:
@@ -82,7 +82,8 @@ def _shown(option: Option) -> str:
     return f"{option.name} {'|'.join(option.choices) or METAVARS[option.kind]}"
 
 
-def _default(option: Option) -> str:
+def default_of(option: Option) -> str:
+    """The default as help and reference show it, in brackets; empty where there is nothing to say."""
     if option.required:
         return "(required)"
     default: Any = option.default
