@@ -43,7 +43,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bnsgcn-packaging-") as name:
         for version in options.versions:
             python, why = interpreter(version, Path(name), fetch=not options.no_fetch)
-            problem = tried(python, wheel, Path(name) / f"on-{version}") if python else ""
+            folder = Path(name) / f"on-{version}"
+            problem = tried(python, wheel, folder) if python else ""
+            shutil.rmtree(folder, ignore_errors=True)  # an environment takes gigabytes
             print(f"python {version:<5} {problem or 'passed' if python else f'not tried: {why}'}", flush=True)
             failed += [version] if problem else []
     return 1 if failed else 0
