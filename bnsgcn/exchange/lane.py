@@ -51,7 +51,7 @@ class Lane:
         sent: SentBytes,
     ) -> None:
         self._layer, self._world, self._kernels, self._clock = layer, world, kernels, clock
-        self._draws, self._policy, self._spans, self._sent = draws, policy, spans, sent
+        self._draws, self._policy, self._spans, self._sent = draws, policy, spans, sent.of_layer(layer)
         self._full = draws.full(layer)
         boundary, slots = self._full.send_rows.numel(), self._full.recv_slots.numel()
         stale = {"stale": policy.pipeline, "first_exact": policy.first_exact}

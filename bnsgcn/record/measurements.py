@@ -1,20 +1,12 @@
-"""What an epoch measured: on a rank, over all ranks, over the run. Printing and evaluation are not in it."""
+"""What an epoch measured: on a rank, and over all ranks. Printing and evaluation are not in it."""
 
 from __future__ import annotations
-
-import math
-import statistics
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from bnsgcn.dist import World
 from bnsgcn.record.rss import peak_rss_bytes
 from bnsgcn.record.sent_bytes import SentBytes
-
-WARM_UP_EPOCHS = 5
-"""Epochs left out of medians."""
 
 
 def of_rank(epoch: int, loss: float, seconds: dict[str, float], sent: SentBytes) -> dict[str, float]:
@@ -31,8 +23,18 @@ def of_rank(epoch: int, loss: float, seconds: dict[str, float], sent: SentBytes)
         "comm/sent_bytes": sent.features + sent.gradients,
         "comm/sent_feature_bytes": sent.features,
         "comm/sent_gradient_bytes": sent.gradients,
+        **_by_layer(sent),
         "memory/peak_rss_bytes": peak_rss_bytes(),
     }
+
+
+def _by_layer(sent: SentBytes) -> dict[str, float]:
+    """Bytes of each layer that exchanges, both directions."""
+    found: dict[str, float] = {}
+    for layer, bytes_sent in sent.by_layer().items():
+        found[f"comm/layer_{layer}_feature_bytes"] = bytes_sent.features
+        found[f"comm/layer_{layer}_gradient_bytes"] = bytes_sent.gradients
+    return found
 
 
 def of_all_ranks(world: World, own: dict[str, float]) -> dict[str, float]:
@@ -52,25 +54,4 @@ def of_all_ranks(world: World, own: dict[str, float]) -> dict[str, float]:
     return merged | {
         "epoch": int(own["epoch"]),
         "memory/peak_rss_bytes": int(merged["memory/peak_rss_bytes"]),
-    }
-
-
-def of_run(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over a run's epochs (the first 5 left out where there are more) and its largest memory.
-
-    Epochs of a resumed run come from a file: what is no number there does not count.
-    """
-    measured = epochs[WARM_UP_EPOCHS:] or epochs
-
-    def over(name: str, reduce: Callable[[list[float]], float] = statistics.median) -> float:
-        found = [value for line in measured if isinstance(value := line.get(name), int | float)]
-        return reduce(found) if found else math.nan
-
-    return {
-        "epoch_s_median": over("time/epoch_s"),
-        "compute_s_median": over("time/compute_s"),
-        "halo_wait_s_median": over("time/halo_wait_s"),
-        "reduce_s_median": over("time/reduce_s"),
-        "sent_bytes_per_epoch": over("comm/sent_bytes"),
-        "peak_rss_bytes": over("memory/peak_rss_bytes", max),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from bnsgcn.dist import World
 from bnsgcn.record import measurements
+from bnsgcn.record.medians import of_run
 from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.record.tracker import Several, Silent, Tracker
 
@@ -63,7 +64,7 @@ class Recorder:
 
     def over_the_run(self) -> dict[str, Any]:
         """Medians, bytes and memory of all epochs so far."""
-        return measurements.of_run(self._epochs)
+        return of_run(self._epochs)
 
     def end(self, summary: dict[str, Any]) -> None:
         """Write the summary."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
-from bnsgcn.plan.bytes import RunBytes
+from bnsgcn.plan.bytes import LayerBytes, RunBytes
 from partition.store import open_part
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -51,22 +51,41 @@ COMBINATIONS: list[dict[str, Any]] = [
 ]
 
 
-def sent_bytes(world: World, folder: Path, tried: list[TrainConfig]) -> list[list[tuple[int, int]]]:
-    """(features, gradients) that this rank sends, for each configuration and epoch."""
+ByLayer = dict[int, tuple[int, int]]
+"""(features, gradients) of each layer that sends any."""
+
+
+def sent_bytes(world: World, folder: Path, tried: list[TrainConfig]) -> list[list[ByLayer]]:
+    """What this rank sends, for each configuration and epoch."""
     found = []
     for config in tried:
         trainer = trainer_of(world, folder, config)
-        epochs = [trainer.train_epoch() for _ in range(EPOCHS)]
-        names = "comm/sent_feature_bytes", "comm/sent_gradient_bytes"
-        found.append([(int(epoch[names[0]]), int(epoch[names[1]])) for epoch in epochs])
+        found.append([by_layer(trainer.train_epoch(), config.layers) for _ in range(EPOCHS)])
     return found
 
 
-def counted(folder: Path, parts: int, config: TrainConfig) -> list[list[tuple[int, int]]]:
-    """(features, gradients) that each rank sends in each epoch: [P][epochs]."""
+def by_layer(measured: Mapping[str, float], layers: int) -> ByLayer:
+    """What the measurements of an epoch say, once it is seen that their sums are those of the layers."""
+    directions = "feature", "gradient"
+    rows = {
+        layer: [int(measured.get(f"comm/layer_{layer}_{kind}_bytes", 0)) for kind in directions]
+        for layer in range(layers)
+    }
+    for place, kind in enumerate(directions):
+        assert measured[f"comm/sent_{kind}_bytes"] == sum(row[place] for row in rows.values())
+    return {layer: (row[0], row[1]) for layer, row in rows.items() if any(row)}
+
+
+def counted(folder: Path, parts: int, config: TrainConfig) -> list[list[ByLayer]]:
+    """What each rank sends in each epoch by the planner: [P][epochs]."""
     sent = RunBytes([open_part(folder, part) for part in range(parts)], config)
-    epochs = [sent.epoch(epoch).per_rank() or [(0, 0)] * parts for epoch in range(EPOCHS)]
-    return [[epoch[rank] for epoch in epochs] for rank in range(parts)]
+    epochs = [sent.epoch(epoch).layers for epoch in range(EPOCHS)]
+    return [[of_rank(layers, rank) for layers in epochs] for rank in range(parts)]
+
+
+def of_rank(layers: Sequence[LayerBytes], rank: int) -> ByLayer:
+    rows = {layer.layer: (layer.feature_bytes[rank], layer.gradient_bytes[rank]) for layer in layers}
+    return {layer: row for layer, row in rows.items() if any(row)}
 
 
 def configs(options: list[dict[str, Any]]) -> list[TrainConfig]:
