@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bnsgcn.show.say import say, teller
-from launch.options import Command, Doctor, Evaluate, Export, Inspect, Partition, Plan, Predict, Sweep, Train
+from launch.options import (
+    Command,
+    Doctor,
+    Evaluate,
+    Export,
+    Inspect,
+    Partition,
+    Plan,
+    Predict,
+    Report,
+    Sweep,
+    Train,
+)
 from partition.errors import UserError
 
 
@@ -34,6 +46,11 @@ def do(command: Command) -> int:
         return _evaluate(command)
     if isinstance(command, Predict):
         return _predict(command)
+    if isinstance(command, Report):
+        from launch.report.making import make_report
+
+        make_report(command)
+        return 0
     if isinstance(command, Export):
         return _export(command)
     assert isinstance(command, Doctor)

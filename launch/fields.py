@@ -50,6 +50,8 @@ class Option:
     """What help calls an argument that has no name; empty for options."""
     within: str
     """Field of the command that holds the dataclass of this field; empty for the command's own."""
+    several: bool = False
+    """Whether it is an argument that may be given more than once: a tuple of `kind`."""
 
     @property
     def name(self) -> str:
@@ -72,6 +74,8 @@ class Option:
         Raises:
             UserError: It is of another kind, none of the choices, not finite, or too large.
         """
+        if self.several and isinstance(given, list):
+            return tuple(self._named(each) for each in given)
         if self.optional and self.within and given == "None":  # so a message may say it
             return None
         if self.kind in (str, Path) and not self.choices:
@@ -112,6 +116,9 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
     if typing.get_origin(hint) is typing.Annotated:
         hint, mark = typing.get_args(hint)
         shown = mark.shown
+    several = typing.get_origin(hint) is tuple
+    if several:
+        hint = typing.get_args(hint)[0]
     kind, optional = hint, typing.get_origin(hint) in (typing.Union, types.UnionType)
     if optional:
         (kind,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
@@ -125,6 +132,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
         optional=optional,
         positional=shown,
         within="",
+        several=several,
     )
 
 

@@ -56,6 +56,7 @@ def usage(name: str) -> str:
     """The first line of a command's help."""
     options = options_of(COMMANDS[name])
     needed = [_shown(option) for option in options if option.required]
+    needed += [f"[{option.positional} ...]" for option in options if option.several]
     return " ".join(["usage: bnsgcn", name, *needed, *(["[options]"] if len(needed) < len(options) else [])])
 
 

@@ -161,6 +161,21 @@ class Predict:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """Show what runs measured: one page with figures and remarks, of one run or of several side by side."""
+
+    runs: Annotated[tuple[Path, ...], Positional("RUN")]
+    """Run folder, finished or not; or a folder of runs, such as that of --seeds or of a sweep. Several are
+    compared."""
+    out: Path | None = None
+    """File to write; report.html, or standard output for the other formats, if not given."""
+    format: Literal["html", "md", "csv", "json"] | None = None
+    """A page, Markdown, CSV with a row a run, or JSON; by the ending of --out if not given."""
+    figures: Path | None = None
+    """Write each figure into this folder too, as NAME.svg and NAME.png."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
     """Write a run's best model in a form that others load."""
 
@@ -183,7 +198,7 @@ def _within(option: str, value: int, low: int, high: int) -> None:
         raise UserError(f"--{option} is {value}, must be in [{low}, {high}]")
 
 
-Command = Partition | Inspect | Plan | Train | Sweep | Evaluate | Predict | Export | Doctor
+Command = Partition | Inspect | Plan | Train | Sweep | Evaluate | Predict | Report | Export | Doctor
 
 COMMANDS: dict[str, type[Command]] = {
     "partition": Partition,
@@ -193,6 +208,7 @@ COMMANDS: dict[str, type[Command]] = {
     "sweep": Sweep,
     "evaluate": Evaluate,
     "predict": Predict,
+    "report": Report,
     "export": Export,
     "doctor": Doctor,
 }
@@ -263,6 +279,11 @@ EXAMPLES = {
         "bnsgcn predict runs/first --nodes 3,17,20-29 --out some.npy",
         "bnsgcn predict runs/first --embeddings -2 --out embeddings.parquet",
         "bnsgcn predict runs/cora --source npz:grown.npz --out grown.npy",
+    ),
+    "report": (
+        "bnsgcn report runs/first --out first.html",
+        "bnsgcn report runs/exact runs/sampled --out both.html --figures figures",
+        "bnsgcn report runs/grid --format md",
     ),
     "export": (
         "bnsgcn export runs/first --to model.pt2",

@@ -103,7 +103,9 @@ def _typed(name: str, words: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"{_unknown(unknown, _names(options))}; {see}")
     values: dict[str, Any] = dict(vars(found))
     places = [option.field for option in options if option.positional]
-    placed = [*left, *last]
+    placed: list[Any] = [*left, *last]
+    if placed and places and options[0].several:
+        placed = [placed]
     if len(placed) > len(places):
         raise UserError(f"'{placed[len(places)]}' is one argument too many; {see}")
     return values | dict(zip(places, placed, strict=False))

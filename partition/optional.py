@@ -14,6 +14,7 @@ from partition.errors import UserError, one_line
 INSTALL = {
     "dgl": "pip install dgl==1.1.3 (wheels for Linux on x86-64 and Python up to 3.11), "
     "or save the graph as an archive elsewhere and name it npz:FILE",
+    "jinja2": "pip install 'bnsgcn[report]'",
     "matplotlib": "pip install 'bnsgcn[report]'",
     "mlflow": "pip install 'bnsgcn[mlflow]'",
     "ogb": "pip install ogb",

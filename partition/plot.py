@@ -26,7 +26,7 @@ def plot_quality(quality: Quality, file: Path | str) -> None:
         UserError: matplotlib is absent, the ending is no format of it, or the file cannot be written.
     """
     path = Path(file)
-    figure = _figure_class()(figsize=(12, 4.6), layout="constrained")
+    figure = figure_class()(figsize=(12, 4.6), layout="constrained")
     known = sorted(figure.canvas.get_supported_filetypes())
     if path.suffix.lower()[1:] not in known:
         raise UserError(f"{path}: '{path.suffix}' is no format of a picture; end it in .{', .'.join(known)}")
@@ -45,7 +45,7 @@ def plot_quality(quality: Quality, file: Path | str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _figure_class() -> Any:
+def figure_class() -> Any:
     """matplotlib's Figure, which draws to files alone, without pyplot and without a backend of windows."""
     backend = os.environ.pop("MPLBACKEND", None)  # where it names an absent one, importing matplotlib fails
     try:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bnsgcn.api.caller import alone, interruptible, leave_if_worker, redirected
 from bnsgcn.config import TrainConfig
+from bnsgcn.record.recorded import as_number, history_of
 from bnsgcn.record.run_folder import RunFolder
 from partition.errors import UserError
 from partition.optional import optional
@@ -73,12 +74,12 @@ class Run:
     @property
     def test_score(self) -> float:
         """Of the best checkpoint on the test nodes; NaN without any."""
-        return _number(self.summary["test_score"])
+        return as_number(self.summary["test_score"])
 
     @property
     def val_score(self) -> float:
         """Of the best checkpoint on the validation nodes; NaN without any."""
-        return _number(self.summary["val_score"])
+        return as_number(self.summary["val_score"])
 
     @property
     def best_epoch(self) -> int:
@@ -88,10 +89,7 @@ class Run:
     @property
     def history(self) -> dict[str, npt.NDArray[Any]]:
         """{name: values of all epochs}, of `metrics.jsonl`; NaN where an epoch has none."""
-        lines = RunFolder(self.path).metrics()
-        names = dict.fromkeys(name for line in lines for name in line)
-        columns = {name: np.array([_number(line.get(name)) for line in lines]) for name in names}
-        return columns | ({"epoch": columns["epoch"].astype(np.int64)} if columns else {})
+        return history_of(RunFolder(self.path).metrics())
 
     def to_frame(self) -> Any:
         """`history` as a pandas.DataFrame, a row an epoch.
@@ -158,7 +156,3 @@ class Run:
 
         with interruptible():
             return on_run(self.path, task, arguments, relayed=redirected())
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

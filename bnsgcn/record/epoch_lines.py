@@ -10,6 +10,9 @@ from typing import Any
 
 from bnsgcn.record.json_file import append_whole, finite, write_whole
 
+MOST_EPOCHS = 1 << 53
+"""A line with a later epoch is damaged."""
+
 
 class EpochLines:
     """The lines of one file."""
@@ -35,6 +38,11 @@ class EpochLines:
         """All lines, oldest first; empty before the first one."""
         return [entry for _, entry in self._whole()]
 
+    def unreadable(self) -> int:
+        """How many lines `read` passes over."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        return len(content.splitlines()) - sum(1 for _ in self._whole())
+
     def rewind(self, epoch: int) -> None:
         """Forget `epoch` and what came later, and what is no line; a resumed run writes them again."""
         kept = b"".join(line for line, entry in self._whole() if entry["epoch"] < epoch)
@@ -57,5 +65,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    whole = line.endswith(b"\n") and isinstance(entry, dict) and type(entry.get("epoch")) is int
-    return entry if whole else None
+    if not line.endswith(b"\n") or not isinstance(entry, dict):
+        return None
+    epoch = entry.get("epoch")
+    return entry if type(epoch) is int and epoch < MOST_EPOCHS else None

@@ -29,6 +29,7 @@ from bnsgcn.own import NONE_OWN, Reference, References
 from bnsgcn.record.epoch_lines import EpochLines
 from bnsgcn.record.json_file import read_object, write_object, write_whole
 from bnsgcn.record.run_lock import LOCK_NAME, RunLock
+from bnsgcn.record.versions import versions
 from partition.errors import UserError, one_line
 
 MAY_CHANGE = frozenset(
@@ -67,6 +68,8 @@ class RunFacts:
     """Identifies the torchrun that trains or trained; empty when none did."""
     own: References
     """Functions of the user's own by their kind."""
+    versions: Mapping[str, str]
+    """Of Python, the system and the packages that trained, or went on, last."""
 
 
 def launch_id() -> str:
@@ -119,6 +122,7 @@ class RunFolder:
             "digest": manifest.digest,
             "launch": launch_id(),
             "own": own,
+            "versions": versions(),
         }
         is_new = not self.path.exists()
         try:
@@ -150,6 +154,10 @@ class RunFolder:
     def release(self) -> None:
         """Let others write here."""
         self._lock.release()
+
+    def in_use(self) -> bool:
+        """Whether another process writes here."""
+        return self._lock.in_use()
 
     def check(self, config: TrainConfig, manifest: PartsIdentity, own: References = NONE_OWN) -> None:
         """Raise the errors of `create` without writing anything."""
@@ -214,6 +222,7 @@ class RunFolder:
                 own={
                     kind: Reference(**where).to_json() for kind, where in dict(values.get("own", {})).items()
                 },
+                versions={name: str(found) for name, found in dict(values.get("versions", {})).items()},
             )
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
@@ -257,6 +266,14 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; empty before the first epoch."""
         return self._metrics.read()
+
+    def rank_metrics(self, rank: int) -> list[dict[str, Any]]:
+        """The lines of one rank."""
+        return self._of_rank(rank).read()
+
+    def unreadable(self) -> int:
+        """How many lines of metrics.jsonl are passed over: cut short, damaged or written twice."""
+        return self._metrics.unreadable()
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, whole or not at all."""

@@ -59,6 +59,16 @@ class RunLock:
             finally:
                 os.close(fd)
 
+    def in_use(self) -> bool:
+        """Whether another process has the lock now."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return _other_holder(fd, fcntl.LOCK_SH) is not None
+            finally:
+                os.close(fd)
+        return False
+
     def release(self) -> None:
         """Let go."""
         if self._letting_go is not None:
