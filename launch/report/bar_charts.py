@@ -23,7 +23,7 @@ AROUND_BARS = 62
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Piece:
+class Stack:
     """One kind of what bars are made of."""
 
     label: str
@@ -40,7 +40,7 @@ def height_of(bars: int) -> int:
 def draw_bars(
     canvas: Canvas,
     names: Sequence[str],
-    pieces: Sequence[Piece],
+    pieces: Sequence[Stack],
     ends: Sequence[str],
     *,
     x: str,

@@ -13,7 +13,7 @@ import numpy as np
 
 from bnsgcn.record.recorded import RecordedRun
 from bnsgcn.show.face import duration, size
-from launch.report.bar_charts import Piece, draw_bars, height_of
+from launch.report.bar_charts import Stack, draw_bars, height_of
 from launch.report.canvas import Canvas, Chart
 from launch.report.grouped import Group, Spread
 from launch.report.line_charts import (
@@ -270,7 +270,7 @@ def times_chart(groups: Sequence[Group]) -> Chart | None:
     totals = [group.spread("epoch_s_median").mean for group in rows]
     unit = unit_of_seconds(max(totals))
     pieces = [
-        Piece(
+        Stack(
             label=words,
             colour=colour,
             values=np.array([group.spread(f"{name.removeprefix('time/')}_median").mean for group in rows])

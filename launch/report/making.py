@@ -10,7 +10,8 @@ from bnsgcn.show.say import say
 from launch.options import Report
 from launch.report.asked_runs import CONFIG, asked_runs
 from launch.report.canvas import save_figures
-from launch.report.told import told
+from launch.report.one_run import of_one
+from launch.report.several_runs import of_several
 from launch.report.written import FORMATS, Format, written
 from partition.errors import UserError, one_line
 
@@ -27,7 +28,8 @@ def make_report(command: Report) -> None:
         check_out(command.out)
     kind = format_of(command)
     out = PAGE if command.out is None and kind == "html" and command.figures is None else command.out
-    report = told(*asked_runs(command.runs))
+    runs, gaps = asked_runs(command.runs)
+    report = of_one(runs[0], gaps) if len(runs) == 1 else of_several(runs, gaps)
     if command.figures is not None:
         files = save_figures(report.charts, command.figures)
         say(f"{command.figures}: {len(report.charts)} figures, {len(files)} files")

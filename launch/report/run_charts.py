@@ -14,7 +14,7 @@ import numpy as np
 
 from bnsgcn.record.recorded import RecordedRun
 from bnsgcn.show.face import duration, short, size
-from launch.report.bar_charts import Piece, draw_bars, draw_heat, height_of
+from launch.report.bar_charts import Stack, draw_bars, draw_heat, height_of
 from launch.report.canvas import Canvas, Chart
 from launch.report.findings import median, of_ranks, percent, steady
 from launch.report.line_charts import Line, draw_lines, needs_log, unit_of_bytes, unit_of_seconds
@@ -138,7 +138,7 @@ def rank_chart(run: RecordedRun) -> Chart | None:
     idle = int((waits / total).argmax())
     order = _ranks_shown(waits / total)
     unit = unit_of_seconds(float(total.max()))
-    pieces = [Piece(label=words, colour=c, values=rows[name][order] / unit.size) for words, name, c in TIMES]
+    pieces = [Stack(label=words, colour=c, values=rows[name][order] / unit.size) for words, name, c in TIMES]
     names, ends = [f"rank {rank}" for rank in order], [duration(float(total[rank])) for rank in order]
     note = (
         f"The {len(order)} of {len(total)} ranks that wait most and least." if len(order) < len(total) else ""
@@ -193,8 +193,8 @@ def bytes_chart(run: RecordedRun) -> Chart | None:
         title += f", {percent(sums[most] / total)} of them for {rows[most][0]}"
     shown = rows if len(rows) <= MOST_BARS else sorted(rows, key=lambda row: -row[1] - row[2])[:MOST_BARS]
     pieces = [
-        Piece(label="rows, forward", colour="c0", values=np.array([row[1] for row in shown]) / unit.size),
-        Piece(label="gradients, back", colour="c1", values=np.array([row[2] for row in shown]) / unit.size),
+        Stack(label="rows, forward", colour="c0", values=np.array([row[1] for row in shown]) / unit.size),
+        Stack(label="gradients, back", colour="c1", values=np.array([row[2] for row in shown]) / unit.size),
     ]
     names, ends = [row[0] for row in shown], [size(row[1] + row[2]) for row in shown]
     return Chart(
@@ -215,7 +215,7 @@ def memory_chart(run: RecordedRun) -> Chart | None:
     least = run.figure("least_rss_bytes")
     order = _ranks_shown(peaks)
     unit = unit_of_bytes(float(peaks.max()))
-    pieces = [Piece(label="memory", colour="c5", values=peaks[order] / unit.size)]
+    pieces = [Stack(label="memory", colour="c5", values=peaks[order] / unit.size)]
     worst = int(peaks.argmax())
     title = f"Rank {worst} used most memory: {size(float(peaks[worst]))}"
     mark = None
@@ -297,7 +297,7 @@ def balance_chart(quality: Quality) -> Chart:
     title = f"The most uneven load is {names[worst]}: part {part} has {values[worst]:.2f} times the mean"
     if values[worst] < 1.05:
         title = "All loads are even, within 5 % of the mean"
-    pieces = [Piece(label="worst", colour="c2", values=values)]
+    pieces = [Stack(label="worst", colour="c2", values=values)]
     return Chart(
         name="balance",
         title=title,
