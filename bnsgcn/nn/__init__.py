@@ -2,7 +2,18 @@
 
 from bnsgcn.nn.conv import Conv, GATConv, GCNConv, SAGEConv
 from bnsgcn.nn.dropout import Dropout
+from bnsgcn.nn.hop import Hop
 from bnsgcn.nn.models import GNN
 from bnsgcn.nn.norm import NormReluDropout, SyncBatchNorm
 
-__all__ = ["GNN", "Conv", "Dropout", "GATConv", "GCNConv", "NormReluDropout", "SAGEConv", "SyncBatchNorm"]
+__all__ = [
+    "GNN",
+    "Conv",
+    "Dropout",
+    "GATConv",
+    "GCNConv",
+    "Hop",
+    "NormReluDropout",
+    "SAGEConv",
+    "SyncBatchNorm",
+]

@@ -13,8 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnsgcn.exchange.lane import Arrival
-from bnsgcn.kernels import Block, autograd
 from bnsgcn.kernels.input_rows import Input
 from bnsgcn.nn.dropout import Dropout
 from bnsgcn.nn.hop import Hop
@@ -151,8 +149,7 @@ class GATConv(Conv):
     """Attention over neighbours with K heads (Velickovic et al., ICLR 2018, eqs. 1-4; as DGL's GATConv).
 
     out_features is the width of one head; the result is [D, K * out_features], or the heads' mean [D,
-    out_features] with concat=False. Inner and halo block are summed apart and combined by their largest
-    score, as in online softmax, so the inner block does not wait for the halo. Edge weights change nothing.
+    out_features] with concat=False. Edge weights change nothing.
     """
 
     weighs_edges = False
@@ -191,45 +188,27 @@ class GATConv(Conv):
             z = self._project(hop, h)
         z, own = hop.split(z)
         score_dst = (own.view(-1, self.heads, self.out_features) * self.score_dst).sum(-1)
-        inner = self._block_sum(hop.inner, z, score_dst)
-
-        def with_halo(arrived: Arrival) -> Tensor:
-            rows = self._project(hop, arrived.rows) if before else arrived.rows
-            return _combine([inner, self._block_sum(arrived.block, rows, score_dst)])
-
-        arrived = arriving.wait()
-        out = _combine([inner]) if arrived is None else with_halo(arrived)
-        arriving.watch_sum(out, with_halo)
+        out = hop.edge_softmax_sum(
+            self._scored(z),
+            score_dst,
+            arriving,
+            lambda rows: self._scored(self._project(hop, rows) if before else rows),
+            slope=self.slope,
+        )
         out = out.flatten(1) if self.concat else out.mean(1)
         return out if self.bias is None else out + self.bias
 
     def _project(self, hop: Hop, h: Input) -> Tensor:
         return product(h, self.weight, precision=hop.src.precision)
 
-    def _block_sum(self, block: Block, z: Tensor, score_dst: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(weighted sum [D, K, d], sum of weights [D, K], the shift of the scores [D, K]) of one block."""
+    def _scored(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Projected rows as [N, K, d], and their scores as sources [N, K]."""
         z = z.reshape(-1, self.heads, self.out_features)
-        score_src = (z * self.score_src).sum(-1)
-        largest = block.kernels.row_max(block.csr, score_src.detach())
-        shift = torch.nn.functional.leaky_relu(score_dst.detach() + largest, self.slope)
-        safe = torch.where(shift.isinf(), torch.zeros_like(shift), shift)
-        total, weight = autograd.attention_sum(block, score_dst, score_src, z, safe, self.slope)
-        return total, weight, shift
+        return z, (z * self.score_src).sum(-1)
 
     def extra_repr(self) -> str:
         """Arguments, for printing."""
         return f"{self.in_features}, {self.out_features}, heads={self.heads}, concat={self.concat}"
-
-
-def _combine(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Softmax-weighted means of several blocks as one: [D, K, d]; rows without neighbours are 0."""
-    shift = torch.stack([part[2] for part in parts]).amax(0)
-    shift = torch.where(shift.isinf(), torch.zeros_like(shift), shift)
-    factors = [torch.exp(part[2] - shift) for part in parts]
-    total = sum((part[0] * f.unsqueeze(-1) for part, f in zip(parts, factors, strict=True)), torch.zeros(()))
-    weight = sum((part[1] * f for part, f in zip(parts, factors, strict=True)), torch.zeros(()))
-    weight = torch.where(weight == 0, torch.ones_like(weight), weight)
-    return total / weight.unsqueeze(-1)
 
 
 def _inverse(degree: Tensor) -> Tensor:

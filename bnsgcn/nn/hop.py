@@ -2,12 +2,13 @@
 
 The same model code runs on one process or many, in training, evaluation and prediction: only the hops differ.
 
-    C source rows   D destination rows   R halo rows received   F features
+    C source rows   D destination rows   R halo rows received   F features   K heads   W width of a head
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from bnsgcn.exchange.post_wait import Arriving, post
 from bnsgcn.kernels import Block, Kernels
 from bnsgcn.kernels.autograd import sum_block
 from bnsgcn.kernels.input_rows import Input
+from bnsgcn.nn.edge_softmax import Scored, edge_softmax_sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +87,27 @@ class Hop:
         """
         total = sum_block(self.inner, h, row_scale=row_scale, col_scale=source_scale, addend=into)
         return arriving.add_to(total, row_scale)
+
+    def edge_softmax_sum(
+        self,
+        source: Scored,
+        score_dst: Tensor,
+        arriving: Arriving,
+        of_halo: Callable[[Tensor], Scored],
+        *,
+        slope: float = 0.2,
+    ) -> Tensor:
+        """Values of d's neighbours c, weighted by softmax_c(leaky_relu(score_dst[d] + score[c])): [D, K, W].
+
+        A row without neighbours gets 0; edge weights change nothing. `arriving` is what `post` returned.
+
+        Args:
+            source: values [C, K, W] and scores [C, K] of the source rows, made of the h that `post` returned.
+            score_dst: [D, K].
+            of_halo: makes the same two, [R, K, W] and [R, K], from rows that arrive [R, F].
+            slope: of leaky_relu below 0; 1 = the plain sum of the scores.
+        """
+        return edge_softmax_sum(self.inner, source, score_dst, arriving, of_halo, slope)
 
     def own_and_inner_sum(self, h: Tensor, row_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(`self_rows` of h, `sum` of h without the halo): [C, F] -> [D, F] twice, with one gradient of h.
