@@ -10,7 +10,8 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnsgcn.api.session import open_run, read, train
+    from bnsgcn.api.seed_runs import SeedRuns
+    from bnsgcn.api.session import open_run, read, train, train_seeds
     from bnsgcn.api.trained import Run
     from bnsgcn.config import TrainConfig
     from bnsgcn.dist import World
@@ -35,6 +36,7 @@ __all__ = [
     "RunFolder",
     "SAGEConv",
     "Scores",
+    "SeedRuns",
     "Tracker",
     "TrainConfig",
     "Trainer",
@@ -44,11 +46,13 @@ __all__ = [
     "predict_run",
     "read",
     "train",
+    "train_seeds",
     "train_worker",
 ]
 
 _HOMES = {
-    "bnsgcn.api.session": ("open_run", "read"),
+    "bnsgcn.api.session": ("open_run", "read", "train_seeds"),
+    "bnsgcn.api.seed_runs": ("SeedRuns",),
     "bnsgcn.api.trained": ("Run",),
     "partition.graph": ("Graph",),
     "bnsgcn.train.checkpoint": ("Checkpoints",),

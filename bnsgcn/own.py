@@ -5,12 +5,13 @@
     metric(logits, labels) -> float
 
 A worker is a fresh interpreter. A function of a module is imported there; one of a script is found by running
-the script until it comes to `bnsgcn.train`, which no worker calls again.
+the script until it comes to `bnsgcn.train`, which neither a worker nor who else opens the run calls again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import importlib
@@ -28,6 +29,8 @@ from partition.errors import UserError, one_line
 KINDS = ("model", "optimizer", "schedule", "loss", "metric")
 _SCRIPT = "__bnsgcn_main__"
 """The script's name in a worker: what it guards by `__name__ == "__main__"` does not run there."""
+
+_READING = contextvars.ContextVar("reading a script", default=False)
 
 References: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Where the functions of a run are, by their kind, ready for JSON."""
@@ -146,9 +149,16 @@ def _script(reference: Reference) -> ModuleType:
     assert spec.loader is not None
     module = sys.modules[_SCRIPT] = importlib.util.module_from_spec(spec)
     before, sys.argv = sys.argv, [path, *reference.arguments]
+    reading = _READING.set(True)
     try:
         with contextlib.suppress(ScriptReached), contextlib.redirect_stdout(io.StringIO()):
             spec.loader.exec_module(module)
     finally:
+        _READING.reset(reading)
         sys.argv = before
     return module
+
+
+def reading_script() -> bool:
+    """Whether a script is being read for a function in it."""
+    return _READING.get()

@@ -9,7 +9,9 @@ layer by layer, and nothing more; the features of other nodes are not even read.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ from bnsgcn.nn.models import GNN
 from bnsgcn.out.best_model import BestModel, best_model
 from bnsgcn.record.parquet_rows import ParquetRows
 from bnsgcn.record.rows_file import RowsFile
+from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.run import joined, opened
 from bnsgcn.train.agreement import agree
 from bnsgcn.train.evaluate import logits_of
@@ -66,7 +69,8 @@ def predict_run(
     module = layer_asked_for(best.model, embeddings)
     layers = config.layers if module is not None else layers_to_run(config, embeddings)
     chosen = read_nodes(nodes, manifest.num_nodes) if isinstance(nodes, str) else nodes
-    check_nodes(chosen, manifest.num_nodes, "nodes")
+    if chosen is not None:
+        check_nodes(chosen, manifest.num_nodes, "nodes")
     with joined(config) as world:
         agree(world, config, manifest, best.model)
         part = open_part(folder, world.rank, verify=chosen is None)
@@ -205,6 +209,22 @@ def check_graph(trained: Manifest, other: Manifest | Graph, where: str) -> None:
         )
 
 
+def write_parts_like(run_dir: str | Path, graph: Graph | str, out: Path, say: Callable[[str], None]) -> None:
+    """Write parts of another graph, or of a SOURCE, for the model of a run to the new folder `out`.
+
+    Raises:
+        UserError: the model cannot be used on it, or see `partition.sources.load`.
+    """
+    from partition.grown import cut_like
+    from partition.sources import load
+
+    trained = RunFolder(run_dir).open().parts_dir
+    where = graph if isinstance(graph, str) else graph.name
+    graph = load(graph, say) if isinstance(graph, str) else graph
+    check_graph(read_manifest(trained), graph, where)
+    cut_like(graph, trained, out, say)
+
+
 def read_nodes(text: str, num_nodes: int) -> Nodes:
     """Node ids of FILE.npy (whole numbers, or a mask [N]) or of a list such as 3,17,20-29.
 
@@ -212,11 +232,28 @@ def read_nodes(text: str, num_nodes: int) -> Nodes:
         UserError: neither can be read, it is empty, or an id is out of range.
     """
     if text.endswith(".npy"):
-        found = _from_file(Path(text).expanduser(), num_nodes)
-    else:
-        found = _from_list(text)
-    check_nodes(found, num_nodes, text[:SHOWN])
+        return _from_file(Path(text).expanduser(), num_nodes)
+    found = _from_list(text)
+    check_nodes(found, num_nodes, f"--nodes {text[:SHOWN]}")
     return found
+
+
+def as_nodes(given: npt.ArrayLike, num_nodes: int, where: str) -> Nodes:
+    """Node ids [K] of ids or a mask [N].
+
+    Raises:
+        UserError: it is neither, it is empty, or an id is out of range; `where` says what it came from.
+    """
+    found = np.asarray(given)
+    if found.dtype == bool and found.shape == (num_nodes,):
+        found = np.flatnonzero(found)
+    elif found.ndim != 1 or (found.size and not np.issubdtype(found.dtype, np.integer)):
+        raise UserError(
+            f"{where}: {found.dtype} of shape {list(found.shape)}; give node ids as int64 [K], "
+            f"or a mask of the {num_nodes:,} nodes"
+        )
+    check_nodes(found, num_nodes, where)
+    return found.astype(np.int64)
 
 
 def _from_file(path: Path, num_nodes: int) -> Nodes:
@@ -226,15 +263,7 @@ def _from_file(path: Path, num_nodes: int) -> Nodes:
         loaded = np.load(path, allow_pickle=False)
     except Exception as error:  # NumPy refuses a broken header with any of half a dozen types
         raise UserError(f"--nodes {path}: not a whole NumPy array file ({one_line(error)})") from error
-    if loaded.dtype == bool and loaded.shape == (num_nodes,):
-        return np.flatnonzero(loaded)
-    if loaded.ndim != 1 or not np.issubdtype(loaded.dtype, np.integer):
-        raise UserError(
-            f"--nodes {path}: {loaded.dtype} of shape {list(loaded.shape)}; save node ids as int64 [K], "
-            f"or a mask of the {num_nodes:,} nodes"
-        )
-    nodes: Nodes = loaded.astype(np.int64)
-    return nodes
+    return as_nodes(loaded, num_nodes, f"--nodes {path}")
 
 
 def _from_list(text: str) -> Nodes:
@@ -253,15 +282,13 @@ def _from_list(text: str) -> Nodes:
     return np.concatenate(pieces)
 
 
-def check_nodes(nodes: Nodes | None, num_nodes: int, where: str) -> None:
+def check_nodes(nodes: npt.NDArray[Any], num_nodes: int, where: str) -> None:
     """UserError where there are none, or ids out of range."""
-    if nodes is None:
-        return
     if nodes.size == 0:
-        raise UserError(f"--nodes {where}: 0 nodes; name at least 1, or leave it out for all {num_nodes:,}")
+        raise UserError(f"{where}: 0 nodes; name at least 1, or leave it out for all {num_nodes:,}")
     wrong = nodes[(nodes < 0) | (nodes >= num_nodes)]
     if wrong.size:
         raise UserError(
-            f"--nodes {where}: {wrong.size:,} of {nodes.size:,} are out of range, the first is {wrong[0]}; "
+            f"{where}: {wrong.size:,} of {nodes.size:,} are out of range, the first is {wrong[0]}; "
             f"the graph has {num_nodes:,} nodes, 0 to {num_nodes - 1}"
         )

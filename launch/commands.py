@@ -218,23 +218,14 @@ def _parts_of(command: Predict) -> Iterator[str | None]:
     if command.source is None:
         yield None
         return
-    from bnsgcn.predict import check_graph
-    from bnsgcn.record.run_folder import RunFolder
-    from partition.grown import cut_like
-    from partition.sources import load
+    from bnsgcn.predict import write_parts_like
     from partition.stopping import stoppable
-    from partition.store import read_manifest
 
-    trained = RunFolder(command.run).open().parts_dir
-    manifest = read_manifest(trained)
     with (
         stoppable(),
         tempfile.TemporaryDirectory(prefix=f".{command.out.name}-", dir=command.out.parent) as name,
     ):
-        graph = load(command.source, say)
-        check_graph(manifest, graph, command.source)
-        cut_like(graph, trained, Path(name) / "parts", say)
-        del graph
+        write_parts_like(command.run, command.source, Path(name) / "parts", say)
         yield str(Path(name) / "parts")
 
 

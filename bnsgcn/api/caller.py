@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from bnsgcn.meeting import MEETING
-from bnsgcn.own import ScriptReached
+from bnsgcn.own import ScriptReached, reading_script
 from bnsgcn.show.say import fit
 from partition.errors import Stopped, UserError
 
@@ -34,8 +34,8 @@ def inside_torchrun() -> bool:
 
 
 def leave_if_worker() -> None:
-    """In a worker, which reads the caller's script for a function in it: read no further."""
-    if MEETING in os.environ:
+    """Where the caller's script is read for a function in it, as workers do: read no further."""
+    if MEETING in os.environ or reading_script():
         raise ScriptReached
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from bnsgcn.api.caller import inside_torchrun, interruptible, leave_if_worker, redirected, say, say_nothing
 from bnsgcn.api.following import Following, Track, following
+from bnsgcn.api.seed_runs import SeedRuns
 from bnsgcn.api.trained import Run
 from bnsgcn.capacity import check_threads, check_workers
 from bnsgcn.config import TrainConfig, fitting
 from bnsgcn.own import KINDS, References, reference_to
 from bnsgcn.record.run_folder import RunFolder
+from bnsgcn.record.seeds import seeds_of
 from bnsgcn.track.choice import Made, Shown, check_installed, followers
 from partition import sources
 from partition.cache import CACHE, parts_folder
@@ -26,7 +28,8 @@ from partition.errors import UserError, nearest
 from partition.graph import Graph
 
 Function: TypeAlias = Callable[..., Any]
-_OF_PARTS = ("parts", "run_dir", "method", "objective", "cache_dir", "progress")
+_CUTTING = ("method", "objective", "cache_dir")
+_OTHERS = ("parts", "run_dir", "progress", *_CUTTING)
 
 
 def read(source: str) -> Graph:
@@ -83,10 +86,8 @@ def train(
     """
     leave_if_worker()
     given = {"model": model, "optimizer": optimizer, "schedule": schedule, "loss": loss, "metric": metric}
-    named = {kind: value for kind, value in given.items() if isinstance(value, str)}
     followed = following(track)
-    config = _config(options | named | {"track": followed.names})
-    own = _own({kind: value for kind, value in given.items() if kind not in named and value is not None})
+    config, own = _asked_for(given, options | {"track": followed.names})
     _check(parts, run_dir, config)
     speak = say if progress and os.environ.get("RANK", "0") == "0" else say_nothing
     kept = Path(tempfile.mkdtemp(prefix="bnsgcn-run-")) if run_dir is None else None
@@ -97,6 +98,59 @@ def train(
         )
         _train(cut, run.path, config, own, followed, shown="face" if progress else "nothing", speak=speak)
     return run
+
+
+def train_seeds(
+    graph: Graph | str | Path,
+    seeds: str | Iterable[int],
+    *,
+    run_dir: str | os.PathLike[str],
+    parts: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> SeedRuns:
+    """Train with one seed after the other in `run_dir`/seed_K, as `bnsgcn train` does with several.
+
+    With resume=True what has ended stays as it is and the rest goes on.
+
+    Args:
+        seeds: range(10), or a text such as "0-9" or "0,3,7".
+        options: as for `train`.
+
+    Raises:
+        UserError, WorkerFailure, KeyboardInterrupt: as `train`.
+    """
+    leave_if_worker()
+    if inside_torchrun():
+        raise UserError(
+            "bnsgcn.train_seeds starts workers, which a worker of torchrun cannot; start torchrun for each "
+            "seed, with bnsgcn.train(..., seed=K), or use bnsgcn train --seeds"
+        )
+    wanted = seeds_of(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+    cutting = {name: options.pop(name) for name in _CUTTING if name in options}
+    given = {kind: options.pop(kind) for kind in KINDS if kind in options}
+    followed = following(options.pop("track", None))
+    config, own = _asked_for(given, options | {"track": followed.names})
+    _check(parts, run_dir, config)
+    folder, speak = Path(run_dir).expanduser(), say if progress else say_nothing
+    from bnsgcn.workers import series
+
+    with interruptible():
+        root = Path(cutting.pop("cache_dir", CACHE))
+        cut = parts_folder(graph, parts, root=root, progress=speak, **cutting)
+        series.train_seeds(
+            cut,
+            folder,
+            wanted,
+            config,
+            say=speak,
+            own=own,
+            shown="face" if progress else "nothing",
+            made=followed.makers,
+            told=followed.told,
+            relayed=redirected(),
+        )
+    return SeedRuns(folder)
 
 
 def open_run(run_dir: str | os.PathLike[str]) -> Run:
@@ -153,8 +207,12 @@ def _check(parts: int | None, run_dir: object, config: TrainConfig) -> None:
         raise UserError("inside torchrun all workers need the same run_dir; name one")
 
 
-def _own(functions: dict[str, Any]) -> References:
-    return {kind: reference_to(kind, function).to_json() for kind, function in functions.items()}
+def _asked_for(given: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[TrainConfig, References]:
+    """Options, and functions of the user's own; each of `given` is a name, a function or None."""
+    named = {kind: value for kind, value in given.items() if isinstance(value, str)}
+    functions = {kind: value for kind, value in given.items() if kind not in named and value is not None}
+    config = _config({**options, **named})
+    return config, {kind: reference_to(kind, value).to_json() for kind, value in functions.items()}
 
 
 def _config(options: dict[str, Any]) -> TrainConfig:
@@ -163,6 +221,6 @@ def _config(options: dict[str, Any]) -> TrainConfig:
         if name in KINDS and name not in names:
             raise UserError(f"{name} is {value!r}, must be a function that every worker can import")
         if name not in names:
-            near = nearest(name, [*names, *KINDS, *_OF_PARTS])
+            near = nearest(name, [*names, *KINDS, *_OTHERS])
             raise UserError(f"bnsgcn.train has no option {name!r}{near}; see bnsgcn train --help")
     return TrainConfig(**options)

@@ -6,6 +6,7 @@ N nodes   C classes   H width of a layer
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import tempfile
 import weakref
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bnsgcn.api.caller import alone, interruptible, leave_if_worker, redirected
+from bnsgcn.api.caller import alone, interruptible, leave_if_worker, redirected, say_nothing
 from bnsgcn.config import TrainConfig
 from bnsgcn.record.recorded import as_number, history_of
 from bnsgcn.record.run_folder import RunFolder
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from bnsgcn.train.evaluate import Scores
+    from partition.graph import Graph
 
 Rows = npt.NDArray[np.float32]
 
@@ -107,15 +109,26 @@ class Run:
 
         return Scores(**found | {"per_class": [ClassScore(**row) for row in found["per_class"]]})
 
-    def predict(self, nodes: npt.ArrayLike | None = None) -> Rows:
+    def predict(self, nodes: npt.ArrayLike | None = None, *, graph: Graph | str | None = None) -> Rows:
         """Logits by the best checkpoint, exact: float32 [N, C], in the graph's own order.
 
-        Of `nodes`, where they are given, in their order, their neighbourhood alone is computed.
-        """
-        return self._rows(None, nodes)
+        Args:
+            nodes: ids, or a mask [N]; of them, in their order, their neighbourhood alone is computed.
+            graph: a grown or another graph, or a SOURCE, with the same features; None = the run's own.
 
-    def embeddings(self, layer: int | str = -2, nodes: npt.ArrayLike | None = None) -> Rows:
-        """What a layer gives by the best checkpoint, exact: float32 [N, H], of `nodes` as `predict`.
+        Raises:
+            UserError: nodes are out of range, or the graph does not fit the model.
+        """
+        return self._rows(None, nodes, graph)
+
+    def embeddings(
+        self,
+        layer: int | str = -2,
+        nodes: npt.ArrayLike | None = None,
+        *,
+        graph: Graph | str | None = None,
+    ) -> Rows:
+        """What a layer gives by the best checkpoint, exact: float32 [N, H]; `nodes`, `graph` as `predict`.
 
         Args:
             layer: its number, from 0 or from the end: -1 are the logits, -2 the rows that the last layer of
@@ -125,17 +138,41 @@ class Run:
         Raises:
             UserError: The model has no such layer, or it gives no row for every node.
         """
-        return self._rows(layer, nodes)
+        return self._rows(layer, nodes, graph)
 
-    def _rows(self, layer: int | str | None, nodes: npt.ArrayLike | None) -> Rows:
-        with tempfile.TemporaryDirectory(prefix="bnsgcn-") as folder:
-            out, chosen = Path(folder) / "rows.npy", None
+    def export(self, to: str, out: str | os.PathLike[str] | None = None) -> Path:
+        """Write the best model for use without this package, as `bnsgcn export`; the file.
+
+        Args:
+            to: FILE.safetensors, FILE.pt2, or pyg or dgl, whose file is `out` or in the run folder.
+
+        Raises:
+            UserError: the form is unknown or cannot hold this model, or the file exists already.
+        """
+        from bnsgcn.out.export import export_run
+
+        return export_run(self.path, to, None if out is None else Path(out))[0]
+
+    def _rows(self, layer: int | str | None, nodes: npt.ArrayLike | None, graph: Graph | str | None) -> Rows:
+        leave_if_worker()
+        command = f"bnsgcn predict {self.path} --out FILE.npy"
+        alone("run.predict", command)
+        from bnsgcn.predict import as_nodes, write_parts_like
+        from partition.manifest import read_manifest
+
+        with tempfile.TemporaryDirectory(prefix="bnsgcn-") as name:
+            folder, parts_dir = Path(name), RunFolder(self.path).open().parts_dir
+            wanted = {"embeddings": layer, "out": str(folder / "rows.npy")}
+            if graph is not None:
+                parts_dir = folder / "parts"
+                with interruptible():
+                    write_parts_like(self.path, graph, parts_dir, say_nothing)
+                wanted["parts_dir"] = str(parts_dir)
             if nodes is not None:
-                chosen = str(Path(folder) / "nodes.npy")
-                np.save(chosen, np.asarray(nodes))
-            wanted = {"out": str(out), "embeddings": layer, "nodes": chosen}
-            self._on_workers("predict", wanted, f"bnsgcn predict {self.path} --out FILE.npy")
-            rows: Rows = np.load(out, allow_pickle=False)
+                np.save(folder / "nodes", as_nodes(nodes, read_manifest(parts_dir).num_nodes, "nodes"))
+                wanted["nodes"] = str(folder / "nodes.npy")
+            self._on_workers("predict", wanted, command)
+            rows: Rows = np.load(folder / "rows.npy", allow_pickle=False)
         return rows
 
     @functools.cached_property

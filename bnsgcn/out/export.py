@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from bnsgcn.nn.conv import GATConv, GCNConv
 from bnsgcn.out.best_model import BestModel, best_model
 from bnsgcn.out.dgl_layers import dgl_layers
 from bnsgcn.out.program import write_program
@@ -21,11 +22,7 @@ FormName = Literal["safetensors", "pt2", "pyg", "dgl"]
 SUFFIXES: dict[FormName, str] = {"safetensors": ".safetensors", "pt2": ".pt2", "pyg": ".pt", "dgl": ".pt"}
 
 
-_WEIGHTED = {
-    *((model, "safetensors") for model in ("gcn", "sage")),
-    *(("gat", form) for form in ("safetensors", "pt2", "pyg", "dgl")),
-    ("gcn", "pyg"),
-}
+_WEIGHTED = {"pt2": (GATConv,), "pyg": (GATConv, GCNConv), "dgl": (GATConv,)}
 """What computes the same on a weighted graph; PyG's GCNConv is given the `edge_weight`."""
 
 
@@ -74,16 +71,20 @@ def export_run(run_dir: str | Path, to: str, out: Path | None = None) -> tuple[P
 
 
 def _write(best: BestModel, form: FormName, path: Path) -> list[str]:
-    if best.manifest.weighted and (best.config.model, form) not in _WEIGHTED:
+    if form == "safetensors":
+        # Weights that two modules share are written for each, as load_state_dict asks for them.
+        tensors = {
+            name: value.clone(memory_format=torch.contiguous_format)
+            for name, value in best.model.state_dict().items()
+        }
+        content = optional("safetensors.torch").save(tensors, _described(best))
+        path.write_bytes(content)
+        return [f"{len(tensors)} tensors; options in the header"]
+    if best.manifest.weighted and not all(isinstance(conv, _WEIGHTED[form]) for conv in best.gnn.convs):
         raise UserError(
             f"--to {form}: it has no {best.config.model} that takes this graph's edge weights; use --to "
             "safetensors, or parts made with edge_weights=ignore"
         )
-    if form == "safetensors":
-        tensors = {name: value.contiguous() for name, value in best.model.state_dict().items()}
-        content = optional("safetensors.torch").save(tensors, _described(best))
-        path.write_bytes(content)
-        return [f"{len(tensors)} tensors; options in the header"]
     if form == "pt2":
         write_program(best, path)
         return [

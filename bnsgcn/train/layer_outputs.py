@@ -37,7 +37,7 @@ def output_of(model: torch.nn.Module, name: str, hops: HopSet) -> Tensor:
     """What the module of that name gives for the rows of the logits, [D, W]. Collective.
 
     Raises:
-        UserError: It gives no row for each of them.
+        UserError: It gives no row for each node that its layer computes.
     """
     seen: list[object] = []
     handle = model.get_submodule(name).register_forward_hook(lambda _, __, output: seen.append(output))
@@ -46,9 +46,14 @@ def output_of(model: torch.nn.Module, name: str, hops: HopSet) -> Tensor:
     finally:
         handle.remove()
     output = seen[-1] if seen else None
-    if not isinstance(output, Tensor) or output.shape[:1] != hops.logits_rows.shape:
+    # The rows of a hop are among those of the hop before: as many are the same ones.
+    levels = [hop.dst for hop in reversed(hops.hops)] + [hops.hops[0].src]
+    count = output.shape[0] if isinstance(output, Tensor) and output.dim() else None
+    rows = next((level.node_ids for level in levels if len(level) == count), None)
+    if rows is None or not isinstance(output, Tensor):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(
             f"layer {name} gives {shape}, not a row for each of {hops.logits_rows.size} nodes; take another"
         )
-    return output.flatten(1)
+    order = rows.argsort()
+    return output[order[torch.searchsorted(rows[order], levels[0].node_ids)]].flatten(1)

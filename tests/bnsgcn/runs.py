@@ -18,13 +18,14 @@ from bnsgcn.dist import World
 from bnsgcn.nn.models import build_model
 from bnsgcn.train.trainer import Trainer
 from partition.graph import Graph
-from partition.store import Part, open_part
+from partition.store import Manifest, Part, open_part
 from tests.bnsgcn.dense_reference import DenseRun
 from tests.multiprocess import run_ranks
 
 STEPS = 10
 Values = dict[str, np.ndarray]
 Breach = Callable[[Part], Part]
+Build = Callable[[Manifest, TrainConfig], torch.nn.Module]
 
 
 @dataclasses.dataclass
@@ -43,19 +44,30 @@ class Recorded:
     """Of the weights' bytes after every epoch."""
 
 
-def trainer_of(world: World, folder: Path, config: TrainConfig, breach: Breach | None = None) -> Trainer:
-    """A trainer of the command line's model on this rank's part, which `breach` may spoil."""
+def trainer_of(
+    world: World,
+    folder: Path,
+    config: TrainConfig,
+    breach: Breach | None = None,
+    build: Build = build_model,
+) -> Trainer:
+    """A trainer of the command line's model, or another, on this rank's part, which `breach` may spoil."""
     part = open_part(folder, world.rank)
     if breach is not None:
         part = breach(part)
-    return Trainer(world, part, build_model(part.manifest, config), config)
+    return Trainer(world, part, build(part.manifest, config), config)
 
 
 def record(
-    world: World, folder: Path, config: TrainConfig, steps: int = STEPS, breach: Breach | None = None
+    world: World,
+    folder: Path,
+    config: TrainConfig,
+    steps: int = STEPS,
+    breach: Breach | None = None,
+    build: Build = build_model,
 ) -> Recorded:
     """Train for some epochs, outside any command line."""
-    trainer = trainer_of(world, folder, config, breach)
+    trainer = trainer_of(world, folder, config, breach, build)
     part, model = trainer.part, trainer.model
     node_ids = open_part(folder, world.rank).node_ids  # not those that `breach` may have spoiled
     shape = part.manifest.num_nodes, part.manifest.num_classes

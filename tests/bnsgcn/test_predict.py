@@ -295,7 +295,7 @@ def test_nodes_are_read_and_mistakes_are_one_line(tmp_path: Path) -> None:
         "0-99999999999999": "is no range of node ids",
         "": "'' is no node id",
         f"{tmp_path}/absent.npy": "no such file",
-        f"{tmp_path}/wide.npy": r"float64 of shape \[2, 2\]; save node ids as int64",
+        f"{tmp_path}/wide.npy": r"float64 of shape \[2, 2\]; give node ids as int64",
         f"{tmp_path}/none.npy": "0 nodes; name at least 1",
     }.items():
         with pytest.raises(UserError, match=said):

@@ -39,6 +39,19 @@ class TwoLayers(torch.nn.Module):
         return self.second(hops[1], torch.relu(self.first(hops[0], x)))
 
 
+class TiedHeads(TwoLayers):
+    """Two classifiers with one weight."""
+
+    def __init__(self, features: int, classes: int, config: bnsgcn.TrainConfig) -> None:
+        super().__init__(features, config.hidden, config)
+        self.one, self.two = (torch.nn.Linear(config.hidden, classes) for _ in range(2))
+        self.two.weight = self.one.weight
+
+    def forward(self, hops: Any, x: torch.Tensor) -> torch.Tensor:
+        h = super().forward(hops, x)
+        return self.one(h) + self.two(h)  # type: ignore[no-any-return]
+
+
 def broken(features: int, classes: int, config: bnsgcn.TrainConfig) -> torch.nn.Module:
     raise ArithmeticError(f"{features} features are not {classes}")
 

@@ -82,6 +82,8 @@ def test_the_model_at_work(run: bnsgcn.Run, options: dict[str, Any]) -> None:
     assert (hidden >= 0).all()
     few = [7, 3, 250]
     assert np.abs(run.predict(few) - logits[few]).max() < 1e-5
+    grown = run.predict([NODES + 9, 2], graph=small_graph(NODES + 10))
+    assert grown.shape == (2, 3)
     graph = small_graph()
     assert (logits.argmax(1) == graph.labels)[graph.split == 3].mean() == pytest.approx(run.test_score)
     model = run.model
@@ -162,6 +164,27 @@ def test_mistakes_are_one_line(
         bnsgcn.train(graph, run_dir=tmp_path / "run", **options | changed)
     assert "\n" not in str(failure.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "given", "message"),
+    [
+        ([], {}, r"--seeds is '', must be seeds such as 0-9 or 0,3,7"),
+        ("3-1", {}, "--seeds is '3-1': 3-1 ends before it begins; write 1-3"),
+        ([1, 1], {}, "--seeds is '1,1': seed 1 is there twice; name it once"),
+        ([-1], {}, "--seeds is '-1', must be seeds"),
+        ([1, 2], {"seed": 3}, "--seed 3 and --seeds 1...: give one of the two"),
+        ([1, 2], {"hiden": 3}, "has no option 'hiden'; did you mean 'hidden'"),
+        ([1, 2], {"model": lambda f, c, _: torch.nn.Linear(f, c)}, "model is a lambda"),
+    ],
+)
+def test_mistakes_about_seeds_are_one_line(
+    seeds: Any, given: dict[str, Any], message: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        bnsgcn.train_seeds(small_graph(), seeds, run_dir=tmp_path / "runs", **options | given)
+    with pytest.raises(UserError, match=r"has no seeds.json .*; train there with --seeds first"):
+        bnsgcn.SeedRuns(tmp_path / "runs")
 
 
 def test_a_function_made_inside_another_is_one_line(options: dict[str, Any]) -> None:
