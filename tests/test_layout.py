@@ -314,7 +314,7 @@ def test_options_that_docstrings_name_exist() -> None:
 def test_paths_that_documents_name_exist() -> None:
     for name in DOCUMENTS:
         for path in re.findall(
-            r"`((?:partition|bnsgcn|launch|tests|benchmarks)/[\w./-]*)`", (ROOT / name).read_text()
+            r"`((?:partition|bnsgcn|launch|tests|benchmarks|examples)/[\w./-]*)`", (ROOT / name).read_text()
         ):
             assert (ROOT / path).exists(), f"{name} names {path}"
 
