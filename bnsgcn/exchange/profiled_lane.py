@@ -46,5 +46,6 @@ class ProfiledLane(Lane):
     def _marked(self, rows: str, posted: int, to: tuple[int, ...] | None = None) -> record_function:
         """`to`: boundary rows for each rank, where it is a post."""
         peers = None if to is None else tuple(rank for rank, count in enumerate(to) if count)
-        mark = Passage(layer=self._layer, rows=rows, posted=posted, peers=peers)
+        stale = self._policy.pipeline
+        mark = Passage(layer=self._layer, rows=rows, posted=posted, stale=stale, peers=peers)
         return record_function(mark.to_text())

@@ -16,12 +16,14 @@ import dataclasses
 import gzip
 import itertools
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
+Exchange = tuple[int, str, int, bool, int]
+"""Layer, rows, epoch and whether it is stale, and which of those it is."""
 
 LARGEST = 10
 IDS_OF_A_RANK = 1 << 32
@@ -40,13 +42,15 @@ class Passage:
     """features or gradients."""
     posted: int
     """The epoch in which the rows left, from 0."""
+    stale: bool
+    """Whether they are taken an epoch later; an evaluation after that epoch takes its own at once."""
     peers: tuple[int, ...] | None = None
     """Ranks that the rows go to, where the slice is a post; None where they are taken."""
 
     def to_text(self) -> str:
         """The name of the slice; the inverse of `of`. torch leaves out quotation marks."""
         peers = "take" if self.peers is None else ",".join(map(str, self.peers))
-        return f"{_MARK}:{self.layer}:{self.rows}:{self.posted}:{peers}"
+        return f"{_MARK}:{self.layer}:{self.rows}:{self.posted}:{int(self.stale)}:{peers}"
 
     @classmethod
     def of(cls, event: Event) -> Passage | None:
@@ -54,9 +58,9 @@ class Passage:
         mark, *pieces = str(event.get("name", "")).split(":")
         if mark != _MARK or event.get("ph") != "X":
             return None
-        layer, rows, posted, peers = pieces
+        layer, rows, posted, stale, peers = pieces
         ranks = None if peers == "take" else tuple(int(peer) for peer in peers.split(",") if peer)
-        return cls(layer=int(layer), rows=rows, posted=int(posted), peers=ranks)
+        return cls(layer=int(layer), rows=rows, posted=int(posted), stale=stale == "1", peers=ranks)
 
     @property
     def name(self) -> str:
@@ -130,19 +134,30 @@ def finished(ranks: Sequence[RankTrace]) -> dict[str, Any]:
 
 def _arrows(ranks: Sequence[RankTrace]) -> list[Event]:
     """From the slices that post rows to those that take them, a pair of events each."""
-    posts: dict[tuple[int, str, int], list[tuple[int, Passage, Event]]] = defaultdict(list)
-    marked = [(trace.rank, *pair) for trace in ranks for pair in trace.marked]
-    for rank, mark, event in marked:
-        if mark.peers:
-            posts[mark.layer, mark.rows, mark.posted].append((rank, mark, event))
+    posts: dict[Exchange, list[tuple[int, tuple[int, ...], Event]]] = defaultdict(list)
+    takes: list[tuple[Exchange, int, Event]] = []
+    for trace in ranks:
+        for exchange, mark, event in _exchanges(trace):
+            if mark.peers is None:
+                takes.append((exchange, trace.rank, event))
+            elif mark.peers:
+                posts[exchange].append((trace.rank, mark.peers, event))
     ids = itertools.count((max(trace.rank for trace in ranks) + 1) * IDS_OF_A_RANK)
     found: list[Event] = []
-    for receiver, taken, take in marked:
-        if taken.peers is None:
-            for sender, sent, post in posts[taken.layer, taken.rows, taken.posted]:
-                if receiver in (sent.peers or ()) or (sender == receiver and len(ranks) == 1):
-                    found += _arrow(next(ids), post, take)
+    for exchange, receiver, take in takes:
+        for sender, readers, post in posts[exchange]:
+            if receiver in readers or (sender == receiver and len(ranks) == 1):
+                found += _arrow(next(ids), post, take)
     return found
+
+
+def _exchanges(trace: RankTrace) -> Iterator[tuple[Exchange, Passage, Event]]:
+    """Each mark of a rank with its exchange: the last of its kind that was posted, alike on all ranks."""
+    counts: Counter[tuple[int, str, int, bool]] = Counter()
+    for mark, event in sorted(trace.marked, key=lambda pair: pair[1]["ts"]):
+        kind = mark.layer, mark.rows, mark.posted, mark.stale
+        counts[kind] += mark.peers is not None
+        yield (*kind, counts[kind]), mark, event
 
 
 def _arrow(number: int, post: Event, take: Event) -> tuple[Event, Event]:

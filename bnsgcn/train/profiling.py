@@ -92,7 +92,7 @@ class Profile:
         try:
             yield
         except (OSError, ValueError) as error:  # no room, or a file of another rank that was cut short
-            self.facts = {"failed": one_line(error)}
+            self.facts.setdefault("failed", one_line(error))
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ def events_of(rank: int, peers: tuple[int, ...]) -> list[dict[str, Any]]:
     return [
         {"ph": "M", "name": "process_name", "pid": 4242, "args": {"name": "python"}},
         slice_of("epoch", start, 90),
-        marked(start + 10, 20, layer=1, rows="features", posted=3, peers=peers),
-        marked(start + 40, 30, layer=1, rows="features", posted=3),
+        marked(start + 10, 20, layer=1, rows="features", posted=3, stale=False, peers=peers),
+        marked(start + 40, 30, layer=1, rows="features", posted=3, stale=False),
         {"ph": "s", "id": 5, "pid": 4242, "tid": 7, "ts": start + 1, "name": "fwdbwd", "cat": "fwdbwd"},
         {"ph": "f", "id": 5, "pid": 4242, "tid": 7, "ts": start + 80, "name": "fwdbwd", "cat": "fwdbwd"},
     ]
@@ -39,9 +39,9 @@ def arrows(trace: dict[str, Any], category: str) -> dict[int, list[dict[str, Any
 
 def test_a_mark_comes_back() -> None:
     for mark in (
-        Passage(layer=0, rows="features", posted=0, peers=(1, 2)),
-        Passage(layer=2, rows="gradients", posted=17, peers=()),
-        Passage(layer=2, rows="gradients", posted=17),
+        Passage(layer=0, rows="features", posted=0, stale=True, peers=(1, 2)),
+        Passage(layer=2, rows="gradients", posted=17, stale=False, peers=()),
+        Passage(layer=2, rows="gradients", posted=17, stale=True),
     ):
         assert Passage.of({"ph": "X", "name": mark.to_text()}) == mark
     assert Passage.of({"ph": "X", "name": "aten::add"}) is None
@@ -77,6 +77,22 @@ def test_alone_a_rank_has_arrows_from_its_posts_to_its_takes() -> None:
     trace = finished([RankTrace(1, events_of(1, (0,)))])
     assert len(arrows(trace, "message")) == 1
     assert not arrows(finished([RankTrace(1, events_of(1, ()))]), "message")
+
+
+def test_an_evaluation_after_the_epoch_is_an_exchange_of_its_own() -> None:
+    """Exact rows are those that were posted last; stale ones wait, whatever is exchanged meanwhile."""
+    exact = [
+        marked(10.0 * place, 5, layer=0, rows="features", posted=4, stale=False, peers=peers)
+        for place, peers in enumerate([(0,), None, (0,), None])
+    ]
+    stale = [
+        marked(1, 2, layer=0, rows="features", posted=4, stale=True, peers=(0,)),
+        marked(90, 5, layer=0, rows="features", posted=4, stale=True),
+        marked(95, 5, layer=0, rows="features", posted=3, stale=True),
+    ]
+    trace = finished([RankTrace(0, [*exact, *stale])])
+    found = sorted((begin["ts"], round(end["ts"])) for begin, end in arrows(trace, "message").values())
+    assert found == [(0, 15), (1, 95), (20, 35)], "what was posted before the trace began has no arrow"
 
 
 def test_the_largest_are_those_of_their_own_time() -> None:
