@@ -23,8 +23,8 @@ from typing import Any
 from benchmarks.workloads import ROOT
 
 RESULTS = Path(os.environ.get("BNSGCN_BENCH_RESULTS", ROOT / "benchmarks" / "results"))
-DIGITS = 6
-"""Of a number in a record; the tables have at most four."""
+DIGITS = 9
+"""Of a number in a record; the tables have at most four, and round these once more."""
 LONGEST_LINE = 1_000
 COLOURS = 128
 """Of a plot; as true colour it would take three times the room."""

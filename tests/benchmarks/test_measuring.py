@@ -86,10 +86,10 @@ def test_table() -> None:
 
 
 def test_a_record_has_a_line_a_measurement() -> None:
-    one = {"epoch_s": 0.12345678, "loss": 2.5, "rank": 0}
-    slowest = {"epoch_s": 3.14159265, "loss": 2.5, "rank": 1}
+    one = {"epoch_s": 0.12345678901, "loss": 2.5, "rank": 0}
+    slowest = {"epoch_s": 3.14159265359, "loss": 2.5, "rank": 1}
     measured = {**slowest, "peak": 7, "processes": [one, slowest]}
-    kept = {"peak": 7, "processes": [{**one, "epoch_s": 0.123457}, {**slowest, "epoch_s": 3.14159}]}
+    kept = {"peak": 7, "processes": [{**one, "epoch_s": 0.123456789}, {**slowest, "epoch_s": 3.14159265}]}
     assert rounded({"ours": ((measured,),)}) == {"ours": [[kept]]}
     assert rounded([math.inf, True, 2**60, None, "x", [1e-12]]) == [math.inf, True, 2**60, None, "x", [1e-12]]
     record = {"claim": "short", "raw": [[kept] * 100, {"a": [1]}]}
@@ -103,9 +103,9 @@ def test_a_record_has_a_line_a_measurement() -> None:
 def test_runs_of_a_study_are_lines(tmp_path: Path) -> None:
     file = tmp_path / "runs.jsonl"
     assert read_runs(file) == []
-    add_run(file, {"test": 0.123456789, "curve": [(5, 0.5)]})
+    add_run(file, {"test": 0.12345678901, "curve": [(5, 0.5)]})
     add_run(file, {"test": 1})
-    assert read_runs(file) == [{"test": 0.123457, "curve": [[5, 0.5]]}, {"test": 1}]
+    assert read_runs(file) == [{"test": 0.123456789, "curve": [[5, 0.5]]}, {"test": 1}]
 
 
 def test_an_aim_that_was_missed_says_no() -> None:
