@@ -24,7 +24,7 @@ FirstEpoch = Literal["exact", "zeros"]
 WireDtype = Literal["fp32", "bf16", "fp16", "int8"]
 BackendName = Literal["gloo", "nccl", "auto"]
 DeviceName = Literal["cpu", "cuda", "auto"]
-KernelName = Literal["auto", "compiled", "dgl", "torch"]
+KernelName = Literal["auto", "compiled", "dgl", "torch", "triton"]
 TrackerName = Literal["csv", "tensorboard", "mlflow", "wandb"]
 MetricName = Literal["accuracy", "micro-f1", "macro-f1", "roc-auc", "average-precision"]
 

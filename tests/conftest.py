@@ -12,6 +12,13 @@ import pytest
 os.environ.setdefault("DGLBACKEND", "pytorch")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault(
+        "TRITON_INTERPRET", "1"
+    )  # read when Triton is imported, which torch may do anywhere
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -4,6 +4,6 @@ from bnsgcn.kernels.autograd import Block
 from bnsgcn.kernels.csr import Csr
 from bnsgcn.kernels.protocol import Kernels, LayerNorm
 from bnsgcn.kernels.random_bits import Mask
-from bnsgcn.kernels.select import describe, select
+from bnsgcn.kernels.select import check_bf16, describe, note_of, select
 
-__all__ = ["Block", "Csr", "Kernels", "LayerNorm", "Mask", "describe", "select"]
+__all__ = ["Block", "Csr", "Kernels", "LayerNorm", "Mask", "check_bf16", "describe", "note_of", "select"]

@@ -29,10 +29,11 @@ LEVELS = 1 << 16
 _ROWS_AT_ONCE = 4096
 _ENTRIES_AT_ONCE = 1 << 16
 _MASK64 = (1 << 64) - 1
-_GOLDEN64 = 0x9E3779B97F4A7C15
-_GOLDEN32 = 0x9E3779B9
-_MIX64 = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_MIX32 = (0x7FEB352D, 0x846CA68B)
+GOLDEN64 = 0x9E3779B97F4A7C15
+GOLDEN32 = 0x9E3779B9
+MIX64 = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+MIX32 = (0x7FEB352D, 0x846CA68B)
+"""With these the function is written down in other languages too."""
 
 
 class Stream(enum.IntEnum):
@@ -44,15 +45,15 @@ class Stream(enum.IntEnum):
     VALIDATION = 3
 
 
-def _signed(value: int, bits: int) -> int:
+def signed(value: int, bits: int) -> int:
     """The two's complement reading of the low `bits` bits of `value`."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def _mix64(z: int) -> int:
-    z = ((z ^ (z >> 30)) * _MIX64[0]) & _MASK64
-    z = ((z ^ (z >> 27)) * _MIX64[1]) & _MASK64
+    z = ((z ^ (z >> 30)) * MIX64[0]) & _MASK64
+    z = ((z ^ (z >> 27)) * MIX64[1]) & _MASK64
     return z ^ (z >> 31)
 
 
@@ -60,8 +61,8 @@ def key(seed: int, epoch: int, layer: int, stream: int) -> int:
     """A 64-bit key (as a signed integer, ready for an int64 tensor); every argument is mixed in turn."""
     z = 0
     for word in (seed, epoch, layer, stream):
-        z = _mix64((z + _GOLDEN64 + (word & _MASK64)) & _MASK64)
-    return _signed(z, 64)
+        z = _mix64((z + GOLDEN64 + (word & _MASK64)) & _MASK64)
+    return signed(z, 64)
 
 
 def keep_levels(p: float) -> int:
@@ -82,9 +83,9 @@ def keep_scale(p: float) -> float:
 
 def row_state(key: int, node_ids: Tensor) -> Tensor:
     """Mixed (key, node id): int32 [N, 2], low half first."""
-    z = node_ids.to(torch.int64) * _signed(_GOLDEN64, 64) + _signed(key, 64)
-    for shift, factor in ((30, _MIX64[0]), (27, _MIX64[1])):
-        z = (z ^ _shift_right(z, shift, 64)) * _signed(factor, 64)
+    z = node_ids.to(torch.int64) * signed(GOLDEN64, 64) + signed(key, 64)
+    for shift, factor in ((30, MIX64[0]), (27, MIX64[1])):
+        z = (z ^ _shift_right(z, shift, 64)) * signed(factor, 64)
     z = z ^ _shift_right(z, 31, 64)
     return z.view(-1, 1).view(torch.int32)
 
@@ -99,7 +100,7 @@ def bits(key: int, node_ids: Tensor, num_columns: int) -> Tensor:
     blocks = -(-num_columns // 32)
     state = row_state(key, node_ids)
     low, high = state[:, :1], state[:, 1:]
-    word = torch.arange(1, 16 * blocks + 1, dtype=torch.int64, device=node_ids.device) * _GOLDEN32
+    word = torch.arange(1, 16 * blocks + 1, dtype=torch.int64, device=node_ids.device) * GOLDEN32
     z = _mix_words(low + word.view(-1, 1).view(torch.int32)[:, 0], high)
     z = z.view(-1, blocks, 1, 16)
     both = torch.cat([z & (LEVELS - 1), _shift_right(z, 16, 32)], dim=2)
@@ -110,17 +111,17 @@ def _entry_bits(state: Tensor, columns: Tensor) -> Tensor:
     """`bits` of single entries: row states int32 [E, 2] and columns [E] -> [E]."""
     columns = columns.to(torch.int32)
     word = ((columns >> 5) << 4) + (columns & 15) + 1
-    z = _mix_words(state[:, 0] + word * _signed(_GOLDEN32, 32), state[:, 1])
+    z = _mix_words(state[:, 0] + word * signed(GOLDEN32, 32), state[:, 1])
     return torch.where((columns & 16) == 0, z & (LEVELS - 1), _shift_right(z, 16, 32))
 
 
 def _mix_words(z: Tensor, high: Tensor) -> Tensor:
     """The finaliser of words int32, in place."""
     z ^= _shift_right(z, 16, 32)
-    z *= _signed(_MIX32[0], 32)
+    z *= signed(MIX32[0], 32)
     z ^= high
     z ^= _shift_right(z, 15, 32)
-    z *= _signed(_MIX32[1], 32)
+    z *= signed(MIX32[1], 32)
     z ^= _shift_right(z, 16, 32)
     return z
 

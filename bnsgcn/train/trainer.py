@@ -279,13 +279,18 @@ class Trainer:
 
 def make_stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
     """What the hops of a worker share, by the options."""
+    kernels = kernel_backends.select(config.kernel, world.device, dtype)
+    note = kernel_backends.note_of(config.kernel, kernels, world.device)
+    if config.amp == "bf16":
+        kernel_backends.check_bf16(world.device, "--amp bf16")
     return Stage(
         world=world,
-        kernels=kernel_backends.select(config.kernel, world.device, dtype),
+        kernels=kernels,
         clock=Clock(config.seed),
         spans=Spans(world.device) if config.profile is None else ProfiledSpans(world.device),
         lane=Lane if config.profile is None else ProfiledLane,
         sent=SentBytes(),
         dtype=dtype,
         precision=torch.bfloat16 if config.amp == "bf16" else None,
+        notes=[] if note is None else [note],
     )
