@@ -28,7 +28,7 @@ DIGITS = 9
 LONGEST_LINE = 1_000
 COLOURS = 128
 """Of a plot; as true colour it would take three times the room."""
-PACKAGES = ("torch", "numpy", "scipy", "dgl", "torch_geometric", "pymetis")
+PACKAGES = ("torch", "triton", "numpy", "scipy", "dgl", "torch_geometric", "pymetis")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,9 @@ PACKAGES = (
     "torch_geometric",
     "matplotlib",
     "rich",
+    "triton",
 )
-OPTIONAL = ("dgl", "ogb", "torch_geometric", "matplotlib")
+OPTIONAL = ("dgl", "ogb", "torch_geometric", "matplotlib", "triton")
 MEGABYTES = 32
 
 
@@ -72,13 +73,20 @@ def _say_devices() -> None:
 
 
 def _say_kernels() -> None:
-    """Which aggregation kernels work here, how fast, and which one `--kernel auto` takes."""
-    from bnsgcn.kernels import describe
+    """Which aggregation kernels work on each device, how fast, and which one `--kernel auto` takes."""
+    import torch
 
-    for number, row in enumerate(describe()):
-        speed = f"{row.sum_ms:6.1f} ms a sum" if row.sum_ms is not None else "does not work"
-        chosen = ", taken by --kernel auto" if row.chosen else ""
-        say(f"{'' if number else 'kernels':<16} {row.name:<9} {speed}{chosen} ({row.note})")
+    from bnsgcn.kernels import describe
+    from bnsgcn.kernels.select import copy_gb_per_s
+
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        say(f"{f'kernels, {device}':<16} a copy: {copy_gb_per_s(device):,.0f} GB/s")
+        for row in describe(device):
+            chosen = ", taken by --kernel auto" if row.chosen else ""
+            speed = "does not work"
+            if row.sum_ms is not None:
+                speed = f"{row.sum_ms:6.1f} ms a sum, {row.gb_per_s:,.0f} GB/s gathered"
+            say(f"{'':<16} {row.name:<9} {speed}{chosen} ({row.note})")
 
 
 def _try_round_trips() -> bool:
