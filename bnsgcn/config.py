@@ -85,6 +85,9 @@ class TrainConfig:
     """Number format of dense products; weights and sums stay fp32."""
     dtype: Literal["float32", "float64"] = "float32"
     """Number format of weights and activations."""
+    storage: Literal["fp32", "bf16"] = "fp32"
+    """Number format of rows that are kept and sent: fp32 (as computed) or bf16, half the bytes; sums and
+    products are added up in fp32, weights and what Adam keeps stay fp32."""
     features: Literal["device", "host"] = "device"
     """Where the input features stay: device, or host (pinned memory of the machine, read piece by piece by
     layer 0, for graphs whose features a GPU has no room for)."""
@@ -183,6 +186,9 @@ class TrainConfig:
                 f"--timeout-s is {self.timeout_s:g}, must be in [0.001, {YEAR_S:.0f}], a year; try 600"
             )
 
+        if self.storage == "bf16" and self.dtype == "float64":
+            raise UserError("--storage bf16 keeps rows of float32; leave out --dtype float64 or --storage")
+
     def _check_exchange(self) -> None:
         _within("sampling-rate", self.sampling_rate, 0.0, 1.0)
         _within("smooth-decay", self.smooth_decay, 0.0, 1.0, open_right=True)
@@ -223,6 +229,11 @@ class TrainConfig:
             return range(0)
         first, _, last = self.profile.partition("-")
         return range(int(first) - 1, int(last or first))
+
+    @property
+    def row_number_bytes(self) -> int:
+        """Bytes of one number of rows, as they are kept."""
+        return 2 if self.storage == "bf16" else self.number_bytes
 
     @property
     def number_bytes(self) -> int:

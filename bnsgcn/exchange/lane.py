@@ -22,6 +22,7 @@ from bnsgcn.exchange.mailbox import Flight, Mailbox, Smoother
 from bnsgcn.exchange.policy import Policy
 from bnsgcn.exchange.probe import Probe
 from bnsgcn.kernels import Block, Kernels, random_bits
+from bnsgcn.kernels.half_rows import wide
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
 
@@ -116,7 +117,7 @@ class Lane:
             rows = self._zeros(used, features, dtype)
         if self._probe is not None:
             self._probe.saw_rows(rows, used.recv_slots, self._origin[used.recv_slots])
-        return Arrival(rows, used.block, None if used.scale is None else used.scale.to(dtype)), draw
+        return Arrival(rows, used.block, None if used.scale is None else used.scale.to(wide(dtype))), draw
 
     def _zeros(self, draw: LayerDraw, features: int, dtype: torch.dtype) -> Tensor:
         return torch.zeros(sum(draw.recv_splits), features, dtype=dtype, device=self._world.device)

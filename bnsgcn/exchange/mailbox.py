@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.exchange.draws import LayerDraw
+from bnsgcn.kernels.half_rows import wide
 from bnsgcn.pending import Pending
 
 
@@ -106,12 +107,13 @@ class Smoother:
     def update(self, rows: Tensor, slots: Tensor) -> Tensor:
         """Take in rows [R, F] of distinct `slots` int64 [R]; returns their smoothed values [R, F]."""
         if self._average is None or self._count is None:
-            self._average = rows.new_zeros(self._slots, rows.shape[1])
-            self._count = rows.new_zeros(self._slots)
-        average = torch.lerp(rows, self._average[slots], self._decay)
+            exact = wide(rows.dtype)
+            self._average = rows.new_zeros(self._slots, rows.shape[1], dtype=exact)
+            self._count = rows.new_zeros(self._slots, dtype=exact)
+        average = torch.lerp(rows.to(self._average.dtype), self._average[slots], self._decay)
         count = self._count[slots] + 1
         self._average[slots], self._count[slots] = average, count
-        return average / (1 - self._decay**count).unsqueeze(1)
+        return (average / (1 - self._decay**count).unsqueeze(1)).to(rows.dtype)
 
     def state(self) -> dict[str, Any]:
         """Averages and counts, ready for a checkpoint."""

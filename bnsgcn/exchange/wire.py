@@ -2,7 +2,7 @@
 
     | format | a row of F numbers                                         | bytes      | largest error       |
     |--------|------------------------------------------------------------|------------|---------------------|
-    | fp32   | as computed, which may be float64                          | 4 F or 8 F | none                |
+    | fp32   | as computed and kept: float64, or bf16 with that storage   | 2, 4, 8 F  | none                |
     | bf16   | bfloat16, to the nearest                                   | 2 F        | 2^-8 of the number  |
     | fp16   | float16, to the nearest, of the row times the power of two | 2 F + 2    | 2^-11 of the number |
     |        | that brings its largest number into [2^14, 2^15)           |            | or 2^-39 of largest |
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bnsgcn.config import WireDtype
 from bnsgcn.kernels import Kernels, pool
+from bnsgcn.kernels.half_rows import wide
 
 _FP16_TOP = 15
 """A row's largest number is brought below 2^15: float16 ends at 65504, and nothing may round to more."""
@@ -51,7 +52,7 @@ class Wire:
                 return x.to(torch.bfloat16)
             return self._kernels.gather_rows(x, index, out=self.room(index.numel(), x.shape[1], x))
         rows = x if index is None else self._kernels.gather_rows(x, index)
-        return rows.contiguous() if self.dtype == "fp32" else _pack_fp16(rows)
+        return rows.contiguous() if self.dtype == "fp32" else _pack_fp16(rows.to(wide(rows.dtype)))
 
     def room(self, rows: int, features: int, like: Tensor) -> Tensor:
         """An empty tensor that `rows` packed rows of `features` numbers of like.dtype fit into."""
@@ -68,9 +69,10 @@ class Wire:
             codes = received[:, :-4].contiguous().view(torch.int8)
             # clone: the bytes of a single row are contiguous already, at an offset that a float may not have
             scale = received[:, -4:].clone(memory_format=torch.contiguous_format).view(torch.float32)
-            return codes.to(dtype) * scale.to(dtype)
+            return (codes.to(wide(dtype)) * scale.to(wide(dtype))).to(dtype)
         if self.dtype == "fp16":
-            return received[:, :-1].to(dtype).mul_(_power_of_two(-received[:, -1:].to(dtype)))
+            exact = wide(dtype)
+            return received[:, :-1].to(exact).mul_(_power_of_two(-received[:, -1:].to(exact))).to(dtype)
         return received.to(dtype)
 
 

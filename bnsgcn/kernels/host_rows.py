@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.device.streams import Streams
+from bnsgcn.kernels.half_rows import wide
 from bnsgcn.kernels.protocol import Kernels
 from bnsgcn.kernels.random_bits import Mask
 
@@ -89,5 +90,5 @@ class HostRows:
             piece = rooms[number % 2][: some.stop - some.start]
             if self.mask is not None:
                 self.kernels.dropout(piece, self.mask.rows(some), out=piece)
-            yield some, piece
+            yield some, piece.to(wide(piece.dtype))
             free[number % 2] = streams.mark()

@@ -29,7 +29,11 @@ _SMALLEST = 1 << 22
 _WASTE = 1.25
 """A block may be lent for a tensor that is this many times smaller."""
 
-_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+_NUMPY_DTYPES: dict[torch.dtype, type[np.generic]] = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.bfloat16: np.uint16,
+}
 
 
 class Pool:
@@ -53,7 +57,7 @@ class Pool:
         array = np.frombuffer(block, dtype=_NUMPY_DTYPES[dtype], count=count).reshape(shape)
         # torch holds the array until the last tensor that shares its memory is gone.
         weakref.finalize(array, self._returned.append, block).atexit = False
-        return torch.from_numpy(array)
+        return torch.from_numpy(array).view(dtype)
 
     def _take(self, needed: int) -> mmap.mmap:
         size = -(-needed // _PAGE) * _PAGE

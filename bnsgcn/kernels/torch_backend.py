@@ -12,8 +12,9 @@ import weakref
 import torch
 from torch import Tensor
 
-from bnsgcn.kernels import random_bits
+from bnsgcn.kernels import half_rows, random_bits
 from bnsgcn.kernels.csr import Csr
+from bnsgcn.kernels.half_rows import HALF
 from bnsgcn.kernels.protocol import LayerNorm, Moments
 from bnsgcn.kernels.random_bits import Mask
 
@@ -42,6 +43,9 @@ class TorchKernels:
     ) -> Tensor:
         """See Kernels.sum_rows."""
         check_rows(x, csr)
+        if x.dtype == HALF:
+            scales = {"row_scale": row_scale, "col_scale": col_scale}
+            return half_rows.narrow(self.sum_rows(csr, x.float(), **scales), out)
         result = self._plain_sum(csr, x if col_scale is None else x * col_scale[:, None])
         if row_scale is not None:
             result *= row_scale[:, None]
@@ -72,9 +76,10 @@ class TorchKernels:
         self, out: Tensor, index: Tensor, rows: Tensor, *, scale: Tensor | None = None
     ) -> None:
         """See Kernels.scatter_add_rows. On CUDA the sorting form is used: the plain one adds in any order."""
-        rows = rows.to(out.dtype)
+        exact = torch.float32 if out.dtype == HALF else out.dtype
         if scale is not None:
-            rows = rows * scale.to(out.dtype)[:, None]
+            rows = rows.to(exact) * scale.to(exact)[:, None]
+        rows = rows.to(out.dtype)
         if out.device.type == "cpu":
             out.index_add_(0, index, rows)
         else:
@@ -83,6 +88,8 @@ class TorchKernels:
     def pack_int8(self, x: Tensor, index: Tensor | None, key: int) -> tuple[Tensor, Tensor]:
         """See Kernels.pack_int8."""
         rows = (x if index is None else x.index_select(0, index)).float()
+        if x.dtype == HALF:
+            return self.pack_int8(rows, None, key)
         largest = rows.abs().amax(1) if rows.shape[1] else rows.new_zeros(rows.shape[0])
         # torch divides a number by a tensor through the reciprocal, which rounds twice
         levels = torch.full_like(largest, _INT8_MAX * random_bits.LEVELS).div_(largest)
@@ -95,10 +102,14 @@ class TorchKernels:
 
     def dropout(self, x: Tensor, mask: Mask, *, out: Tensor | None = None) -> Tensor:
         """See Kernels.dropout."""
+        if x.dtype == HALF:
+            return half_rows.elementwise(self.dropout, x, mask, out)
         return _into(out, torch.where(mask.kept(x.shape[1]), x * mask.scale, 0.0))
 
     def relu_dropout(self, x: Tensor, mask: Mask, *, out: Tensor | None = None) -> Tensor:
         """See Kernels.relu_dropout."""
+        if x.dtype == HALF:
+            return half_rows.elementwise(self.relu_dropout, x, mask, out)
         return self.dropout(torch.relu(x), mask, out=out)
 
     def relu_dropout_backward(
@@ -111,6 +122,8 @@ class TorchKernels:
         self, x: Tensor, norm: LayerNorm, mask: Mask, *, out: Tensor | None = None
     ) -> tuple[Tensor, Moments]:
         """See Kernels.norm_relu_dropout."""
+        if x.dtype == HALF:
+            return half_rows.norm_forward(self, x, norm, mask, out)
         normed, mean, rstd = torch.native_layer_norm(x, x.shape[1:], norm.weight, norm.bias, norm.eps)
         return self.relu_dropout(normed, mask, out=out), Moments(mean[:, 0], rstd[:, 0])
 
@@ -125,6 +138,8 @@ class TorchKernels:
         out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """See Kernels.norm_relu_dropout_backward."""
+        if x.dtype == HALF:
+            return half_rows.norm_backward(self, grad, x, moments, norm, mask, out)
         weight, bias, rstd = norm.weight, norm.bias, moments.rstd[:, None]
         normed = (x - moments.mean[:, None]) * rstd
         scaled = normed if weight is None else normed * weight

@@ -74,11 +74,11 @@ class GCNConv(Conv):
         precision = hop.src.precision
         if hop.precomputed is not None:
             term = Term(hop.precomputed, self.weight, self.dropout.mask(hop.dst))
-            return sum_of_products([term], self.bias, precision=precision)
+            return hop.dst.keep(sum_of_products([term], self.bias, precision=precision))
         h = self.dropout(hop.src, h)
         if not isinstance(h, Tensor) or self.out_features < self.in_features:
-            out = self.aggregate(hop, product(h, self.weight, precision=precision))
-            return out if self.bias is None else out + self.bias
+            out = self.aggregate(hop, hop.src.keep(product(h, self.weight, precision=precision)))
+            return out if self.bias is None else hop.dst.keep(out + self.bias)
         return self._aggregate_first(hop, h)
 
     def _aggregate_first(self, hop: Hop, h: Tensor) -> Tensor:
@@ -126,12 +126,12 @@ class SAGEConv(Conv):
                 ),
                 Term(hop.precomputed, self.weight_neigh, self.dropout.mask(hop.dst, copy=1)),
             ]
-            return sum_of_products(terms, self.bias, precision=precision)
+            return hop.dst.keep(sum_of_products(terms, self.bias, precision=precision))
         h = self.dropout(hop.src, h)
         row_scale = _inverse(hop.in_degree)
         if not isinstance(h, Tensor):
-            into = hop.self_rows(product(h, self.weight_self, self.bias))
-            z, arriving = hop.post(product(h, self.weight_neigh))
+            into = hop.self_rows(hop.src.keep(product(h, self.weight_self, self.bias)))
+            z, arriving = hop.post(hop.src.keep(product(h, self.weight_neigh)))
             return hop.sum(z, arriving, row_scale=row_scale, into=into)
         if self.out_features < self.in_features:
             h, own = hop.split(h)
@@ -196,14 +196,14 @@ class GATConv(Conv):
             slope=self.slope,
         )
         out = out.flatten(1) if self.concat else out.mean(1)
-        return out if self.bias is None else out + self.bias
+        return hop.dst.keep(out if self.bias is None else out + self.bias)
 
     def _project(self, hop: Hop, h: Input) -> Tensor:
-        return product(h, self.weight, precision=hop.src.precision)
+        return hop.src.keep(product(h, self.weight, precision=hop.src.precision))
 
     def _scored(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Projected rows as [N, K, d], and their scores as sources [N, K]."""
-        z = z.reshape(-1, self.heads, self.out_features)
+        z = z.to(self.weight.dtype).reshape(-1, self.heads, self.out_features)
         return z, (z * self.score_src).sum(-1)
 
     def extra_repr(self) -> str:

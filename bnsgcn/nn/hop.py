@@ -28,7 +28,8 @@ from bnsgcn.nn.edge_softmax import Scored, edge_softmax_sum
 class Rows:
     """Some rows of a worker, by their original node ids int64 [N].
 
-    precision: number format of the factors of dense products, None = as computed.
+    precision: number format of the factors of dense products, None = as computed.   storage: of rows between
+    layers, None = as computed.
     """
 
     node_ids: Tensor
@@ -36,9 +37,14 @@ class Rows:
     world: World
     kernels: Kernels
     precision: torch.dtype | None = None
+    storage: torch.dtype | None = None
 
     def __len__(self) -> int:
         return self.node_ids.numel()
+
+    def keep(self, h: Tensor) -> Tensor:
+        """h in the format in which rows are kept."""
+        return h if self.storage is None else h.to(self.storage)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

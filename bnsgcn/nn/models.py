@@ -70,7 +70,7 @@ class GNN(torch.nn.Module):
         linears = self.linears if layers is None else self.linears[: max(0, layers - depth)]
         for layer, linear in enumerate(linears, start=depth):
             h = self._after(layer, hops[-1], linear(h, hops[-1].dst.precision))
-        return h
+        return h.to(next(self.parameters()).dtype)
 
     def _after(self, layer: int, hop: Hop, h: Tensor) -> Tensor:
         if layer == len(self.between):

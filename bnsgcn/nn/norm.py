@@ -40,7 +40,7 @@ class NormReluDropout(torch.nn.Module):
             norm = LayerNorm(self.weight, self.bias, self.eps)
             return autograd.norm_relu_dropout(rows.kernels, h, norm, mask)
         if self.batch is not None:
-            h = self.batch(rows, h)
+            h = rows.keep(self.batch(rows, h.to(self.batch.weight.dtype)))
         return autograd.relu_dropout(rows.kernels, h, mask)
 
     def extra_repr(self) -> str:

@@ -13,7 +13,8 @@ is masked or converted stays in cache, is never kept, and is made again in backw
 product are bf16; weights, gradients and what is kept stay in their own format. Where oneDNN can round the
 factors of float32 matrices itself (x86 with AVX-512), sums and results are float32 to the last bit. Elsewhere
 (CUDA, other processors) the product of each piece is rounded to bf16 once, before it is added in float32.
-oneDNN leaves narrow products (16 numbers a sum, as a rule) in float32 altogether.
+Rows that are kept as bf16 are widened in the same pieces, and what becomes of them is added up in float32
+and rounded once. oneDNN leaves narrow products (16 numbers a sum, as a rule) in float32 altogether.
 
 A `late` weight's gradient is computed after that of x has been handed on: backward can send what it has for
 the peers first, and multiply while it flies.
@@ -31,9 +32,12 @@ import torch
 from torch import Tensor
 
 from bnsgcn.kernels import Kernels, Mask, pool
+from bnsgcn.kernels.half_rows import HALF, wide
 from bnsgcn.kernels.input_rows import Input, InputRows
 
 _PIECE_ENTRIES = 1 << 19
+_DEVICE_PIECE_ENTRIES = 1 << 27
+"""On a GPU: there is no cache to stay in, and each pass is to be worth its start."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +110,7 @@ class _Factors:
     def rounded_on_the_way(self) -> bool:
         """The product itself rounds its factors."""
         x = self.xs[0]
-        plain = x.dtype == torch.float32 and x.device.type == "cpu"
+        plain = wide(x.dtype) == torch.float32 and x.device.type == "cpu"
         return self.precision == torch.bfloat16 and plain and _rounds_factors()
 
     def multiplying(self) -> contextlib.AbstractContextManager[None]:
@@ -116,22 +120,24 @@ class _Factors:
     def pieces(self) -> Iterator[slice]:
         """Row ranges: all rows at once where rows are taken as they are."""
         total = self.xs[0].shape[0]
-        if self.precision is None and all(drop is None for drop in self.drops):
+        plain = self.precision is None and self.xs[0].dtype != HALF
+        if plain and all(drop is None for drop in self.drops):
             yield slice(0, total)
             return
-        step = max(256, _PIECE_ENTRIES // max(1, max(x.shape[1] for x in self.xs)))
+        entries = _PIECE_ENTRIES if self.xs[0].device.type == "cpu" else _DEVICE_PIECE_ENTRIES
+        step = max(256, entries // max(1, max(x.shape[1] for x in self.xs)))
         for start in range(0, total, step):
             yield slice(start, min(start + step, total))
 
     def rows(self, term: int, rows: slice) -> Tensor:
         """Some rows of x as they are multiplied."""
         x, drop = self.xs[term][rows], self.drops[term]
-        return self.cast(x if drop is None else drop(x, rows))
+        return self.cast(x if drop is None else drop(x.to(wide(x.dtype)), rows))
 
     def cast(self, values: Tensor) -> Tensor:
         """In the format that the product takes."""
         whole = self.precision is None or self.rounded_on_the_way
-        return values if whole else values.to(self.precision)
+        return values.to(wide(values.dtype)) if whole else values.to(self.precision)
 
     def weight_gradients(self, g: Tensor, terms: list[int]) -> list[Tensor]:
         """g^T x of some terms, for g [N, O]."""
@@ -151,10 +157,12 @@ class _Factors:
             for rows in self.pieces() if terms else ():
                 piece = self.cast(g[rows])
                 for term, total, factor in zip(terms, totals, factors, strict=True):
-                    _accumulate(total[rows], piece, factor, None, first=True)
+                    some = _room(total[rows])
+                    _accumulate(some, piece, factor, None, first=True)
                     drop = self.drops[term]
                     if drop is not None:
-                        drop(total[rows], rows, out=total[rows])
+                        drop(some, rows, out=some)
+                    _keep(total[rows], some)
         return totals
 
 
@@ -185,9 +193,11 @@ class _SumOfProducts(torch.autograd.Function):
         factors = [terms.cast(weight.t()) for weight in terms.weights]
         with terms.multiplying():
             for rows in terms.pieces():
+                some = _room(out[rows], filled=into is not None)
                 for term, factor in enumerate(factors):
                     first = term == 0 and into is None
-                    _accumulate(out[rows], terms.rows(term, rows), factor, bias, first=first)
+                    _accumulate(some, terms.rows(term, rows), factor, bias, first=first)
+                _keep(out[rows], some)
         return out
 
     @staticmethod
@@ -205,8 +215,11 @@ class _SumOfProducts(torch.autograd.Function):
         for term in weights:
             if ctx.dues[term] is not None:
                 ctx.dues[term].append(functools.partial(_only, terms, g, term))
-                found[2 * term + 1] = g.new_zeros(()).expand_as(terms.weights[term])  # nobody reads it
-        return g if needs[0] else None, g.sum(0) if needs[1] else None, None, None, None, *found
+                found[2 * term + 1] = (
+                    terms.weights[term].new_zeros(()).expand_as(terms.weights[term])
+                )  # unread
+        of_bias = g.sum(0, dtype=wide(g.dtype)) if needs[1] else None
+        return g if needs[0] else None, of_bias, None, None, None, *found
 
 
 class _InputProduct(torch.autograd.Function):
@@ -252,6 +265,19 @@ def _rounds_factors() -> bool:
             return bool((torch.mm(ones + 2**-10, ones) == 64).all())
     except AttributeError:  # before torch 2.9
         return False
+
+
+def _room(rows: Tensor, *, filled: bool = False) -> Tensor:
+    """Where a product of some rows is added up: they themselves, of bf16 rows float32, with what is there."""
+    if rows.dtype != HALF:
+        return rows
+    return rows.float() if filled else torch.empty_like(rows, dtype=torch.float32)
+
+
+def _keep(rows: Tensor, summed: Tensor) -> None:
+    """Round what was added up elsewhere."""
+    if rows.dtype == HALF:
+        rows.copy_(summed)
 
 
 def _accumulate(total: Tensor, left: Tensor, right: Tensor, bias: Tensor | None, *, first: bool) -> None:

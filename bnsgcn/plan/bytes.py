@@ -130,7 +130,7 @@ def sent_width(
 
 def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
     """Bytes of a row on the wire; fp16 carries an exponent, int8 a float32 step."""
-    computed = config.number_bytes * width
+    computed = config.row_number_bytes * width
     return {"fp32": computed, "bf16": 2 * width, "fp16": 2 * width + 2, "int8": width + 4}[dtype]
 
 

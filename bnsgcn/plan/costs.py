@@ -140,7 +140,7 @@ class _Costs:
         self._manifest = parts[0].manifest
         self._epoch = sent.epoch(STEADY_EPOCH)
         self._widths = config.widths(self._manifest.num_features, self._manifest.num_classes)
-        self._number = config.number_bytes
+        self._number, self._row_number = config.number_bytes, config.row_number_bytes
         self._input_first = multiplies_input(self._manifest, config)
         self._sizes = PlannedSizes(parts, config, sent)
         self._parameters = parameter_count(config, self._widths)
@@ -213,9 +213,9 @@ class _Costs:
             else input_columns * self._number / machine.sum_bytes_per_s
         )
         return (
-            attention * sums * self._arcs(layer) * width * self._number / machine.sum_bytes_per_s
+            attention * sums * self._arcs(layer) * width * self._row_number / machine.sum_bytes_per_s
             + products * weights * rows * width_out * products_s
-            + passes * self._number / machine.pass_bytes_per_s
+            + passes * self._row_number / machine.pass_bytes_per_s
         )
 
     def _linear_s(self, rows: int) -> float:
@@ -252,7 +252,7 @@ class _Costs:
         machine, config = self._machine, self._config
         width_in, width_out = self._widths[index : index + 2]
         _, multiplied = sent_width(config, self._widths, index, input_first=self._input_first)
-        inner = layer.inner_arcs * width * self._number / machine.sum_bytes_per_s
+        inner = layer.inner_arcs * width * self._row_number / machine.sum_bytes_per_s
         product = 2 * layer.destination * width_in * width_out / machine.products_per_s
         forward = 1 if config.model == "sage" else 0
         backward = {"sage": 2, "gcn": 0, "gat": 0}[config.model] + int(

@@ -140,7 +140,7 @@ def worker_bytes(
     )
     dense = [0 if far or has_sparse_input(manifest) else widths[0], *widths[1:]]
     largest = max(layer.source * max(dense[index : index + 2]) for index, layer in enumerate(layers))
-    return least | {"passing": 2 * config.number_bytes * largest}
+    return least | {"passing": 2 * config.row_number_bytes * largest}
 
 
 def parameter_count(config: TrainConfig, widths: Sequence[int]) -> int:
@@ -189,14 +189,14 @@ def least_bytes(
         density: share of the input features that are set, `density_of`; None = they are dense.
         far: whether they stay on the host while a GPU computes, `bytes.stays_on_the_host`.
     """
-    number, first = config.number_bytes, density is not None or far
+    number, first = config.row_number_bytes, density is not None or far
     return {
         "process": process,
         "features": round(widths[0] * _feature_bytes(layers[0], config, density)),
         "graph": _ID_BYTES * _graph_ids(layers, config, directed, 2 if weighted else 1),
         "activations": number * _activations(layers, widths, config, first),
         "exchange": number * _exchanged(layers, widths, config, first),
-        "weights": 4 * number * parameters,
+        "weights": 4 * config.number_bytes * parameters,
     }
 
 
@@ -235,7 +235,7 @@ def _feature_bytes(first: LayerSizes, config: TrainConfig, density: float | None
 def _entry_bytes(config: TrainConfig, density: float | None) -> float:
     """Bytes of an entry of rows: of a sparse one value, column, and row and place in the transpose."""
     if density is None:
-        return config.number_bytes
+        return config.row_number_bytes
     return density * (config.number_bytes + 3 * _ID_BYTES)
 
 

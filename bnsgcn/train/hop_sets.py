@@ -50,6 +50,8 @@ class Stage:
     sent: SentBytes
     dtype: torch.dtype
     precision: torch.dtype | None = None
+    storage: torch.dtype | None = None
+    """Number format in which rows are kept, None = that of what is computed, `dtype`."""
     lane: type[Lane] = Lane
     """What the layers' lanes are: those of a run that is profiled are marked in the trace."""
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -161,7 +163,7 @@ class _ViewHops:
     def _rows(self, rows: IntArray) -> Rows:
         stage = self._stage
         node_ids = as_index(self._part.node_ids[rows], stage.world.device)
-        return Rows(node_ids, stage.clock, stage.world, stage.kernels, stage.precision)
+        return Rows(node_ids, stage.clock, stage.world, stage.kernels, stage.precision, stage.storage)
 
     def _features(self, rows: IntArray) -> Input:
         """Features of inner rows; the memory map itself where nothing has to be chosen or converted."""
@@ -179,8 +181,10 @@ class _ViewHops:
             return found if self._sparse else found.dense()
         chosen = features if rows.size == features.shape[0] else features[rows]
         if self._far:
-            return on_the_host(torch.from_numpy(chosen).to(stage.dtype), stage.world, stage.kernels)
-        return torch.from_numpy(chosen).to(stage.world.device, stage.dtype)
+            return on_the_host(
+                torch.from_numpy(chosen).to(stage.storage or stage.dtype), stage.world, stage.kernels
+            )
+        return torch.from_numpy(chosen).to(stage.world.device, stage.storage or stage.dtype)
 
     def _precomputed(
         self,

@@ -42,6 +42,7 @@ from bnsgcn.train.progress import Progress
 from bnsgcn.train.scores import OwnMetric, chosen_metric, name_of
 from bnsgcn.train.target import Target
 from bnsgcn.train.validation import with_validation
+from partition.errors import UserError
 from partition.labels import TRAIN
 from partition.store import Part
 
@@ -88,6 +89,11 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         listener: Tracker | None = None,
     ) -> None:
+        if config.storage == "bf16" and not isinstance(model, GNN):
+            raise UserError(
+                f"--storage bf16 is for the options' models, {type(model).__name__} is one of your own; "
+                f"leave it out"
+            )
         convert_batch_norms(model, world)
         agree(world, config, part.manifest, model)
         part, self._notes = with_validation(world, part, config)
@@ -281,8 +287,9 @@ def make_stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
     """What the hops of a worker share, by the options."""
     kernels = kernel_backends.select(config.kernel, world.device, dtype)
     note = kernel_backends.note_of(config.kernel, kernels, world.device)
-    if config.amp == "bf16":
-        kernel_backends.check_bf16(world.device, "--amp bf16")
+    for option, value in (("amp", config.amp), ("storage", config.storage)):
+        if value == "bf16":
+            kernel_backends.check_bf16(world.device, f"--{option} bf16")
     return Stage(
         world=world,
         kernels=kernels,
@@ -291,6 +298,7 @@ def make_stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
         lane=Lane if config.profile is None else ProfiledLane,
         sent=SentBytes(),
         dtype=dtype,
-        precision=torch.bfloat16 if config.amp == "bf16" else None,
+        precision=torch.bfloat16 if "bf16" in (config.amp, config.storage) else None,
+        storage=torch.bfloat16 if config.storage == "bf16" else None,
         notes=[] if note is None else [note],
     )

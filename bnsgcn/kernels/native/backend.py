@@ -6,23 +6,22 @@ arcs, and sums over rows are made of chunks of a fixed size.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from bnsgcn.kernels import pool, random_bits
 from bnsgcn.kernels.csr import Csr, id_dtype, shortened
+from bnsgcn.kernels.half_rows import wide
 from bnsgcn.kernels.native.binding import (
     IDS,
     REALS,
+    SUMMED,
     AttentionTask,
     Library,
-    NormTask,
     SumTask,
-    Task,
     dense,
     matching,
+    norm_task,
     on_cpu,
     row_ids,
     row_index,
@@ -44,6 +43,7 @@ _SCATTERS = {
     (torch.float32, torch.float32): "scatter_f32_f32",
     (torch.float64, torch.float64): "scatter_f64_f64",
     (torch.bfloat16, torch.float32): "scatter_bf16_f32",
+    (torch.bfloat16, torch.bfloat16): "scatter_bf16_bf16",
     (torch.int8, torch.float32): "scatter_i8_f32",
 }
 
@@ -74,7 +74,7 @@ class CompiledKernels(TorchKernels):
     ) -> Tensor:
         """See Kernels.sum_rows. `x` and `out` may be column slices of wider matrices."""
         check_rows(x, csr)
-        fits = x.dtype in REALS and on_cpu(x, out, csr.indptr) and csr.has_plain_weights
+        fits = x.dtype in SUMMED and on_cpu(x, out, csr.indptr) and csr.has_plain_weights
         if not fits or not (out is None or (out.dtype == x.dtype and out.stride(1) == 1)):
             return super().sum_rows(csr, x, row_scale=row_scale, col_scale=col_scale, out=out)
         x = x if x.stride(1) == 1 else x.contiguous()
@@ -87,8 +87,8 @@ class CompiledKernels(TorchKernels):
             x=x,
             x_stride=x.stride(0),
             columns=x.shape[1],
-            row_scale=matching(row_scale, x),
-            col_scale=matching(col_scale, x),
+            row_scale=matching(row_scale, wide(x.dtype)),
+            col_scale=matching(col_scale, wide(x.dtype)),
             weights=csr.weights,
             out=result,
             out_stride=result.stride(0),
@@ -109,7 +109,7 @@ class CompiledKernels(TorchKernels):
         name = _GATHERS.get((x.dtype, result.dtype))
         if name is None or not on_cpu(x, result) or not result.is_contiguous() or x.stride(1) != 1:
             return super().gather_rows(x, index, scale=scale, out=out)
-        index, scale = row_index(index, x.shape[0]), matching(scale, x)
+        index, scale = row_index(index, x.shape[0]), matching(scale, x.dtype)
         self._call(name, x, x.stride(0), index, scale, result, index.numel(), x.shape[1], _threads())
         return result
 
@@ -121,7 +121,11 @@ class CompiledKernels(TorchKernels):
         if name is None or not on_cpu(out, rows) or not out.is_contiguous():
             super().scatter_add_rows(out, index, rows, scale=scale)
             return
-        index, scale, rows = row_index(index, out.shape[0]), matching(scale, out), rows.contiguous()
+        index, scale, rows = (
+            row_index(index, out.shape[0]),
+            matching(scale, wide(out.dtype)),
+            rows.contiguous(),
+        )
         self._call(name, out, index, rows, scale, index.numel(), out.shape[1], _threads())
 
     def pack_int8(self, x: Tensor, index: Tensor | None, key: int) -> tuple[Tensor, Tensor]:
@@ -171,7 +175,7 @@ class CompiledKernels(TorchKernels):
             return super().norm_relu_dropout(x, norm, mask, out=out)
         result = _room(out, x)
         moments = Moments(x.new_empty(x.shape[0]), x.new_empty(x.shape[0]))
-        task = _norm_task(x, moments, norm, mask, out=result, eps=norm.eps)
+        task = norm_task(x, moments, norm, mask, out=result, eps=norm.eps)
         self._call(f"norm_forward_{REALS[x.dtype]}", task)
         return result, moments
 
@@ -192,7 +196,7 @@ class CompiledKernels(TorchKernels):
         chunks = max(1, self._call(f"norm_chunks_{REALS[x.dtype]}", x.shape[0]))
         sums = [None if v is None else x.new_zeros(chunks, x.shape[1]) for v in (norm.weight, norm.bias)]
         made = {"out": result, "grad_weight": sums[0], "grad_bias": sums[1]}
-        task = _norm_task(x, moments, norm, mask, grad=grad.contiguous(), **made)
+        task = norm_task(x, moments, norm, mask, grad=grad.contiguous(), **made)
         self._call(f"norm_backward_{REALS[x.dtype]}", task)
         grad_weight, grad_bias = (None if part is None else part[0].clone() for part in sums)
         return result, grad_weight, grad_bias
@@ -330,21 +334,4 @@ def _room(out: Tensor | None, x: Tensor) -> Tensor:
 
 def _kinds(csr: Csr, x: Tensor) -> str:
     """The suffix of a native function for x's numbers and the block's ids."""
-    return f"{REALS[x.dtype]}_{IDS[csr.indices.dtype]}"
-
-
-def _norm_task(x: Tensor, moments: Moments, norm: LayerNorm, mask: Mask, **fields: Any) -> Task:
-    return NormTask.of(
-        x=x.contiguous(),
-        rows=x.shape[0],
-        columns=x.shape[1],
-        mean=moments.mean,
-        rstd=moments.rstd,
-        weight=matching(norm.weight, x),
-        bias=matching(norm.bias, x),
-        node_ids=row_ids(mask.node_ids, x.shape[0]),
-        key=mask.key,
-        levels=mask.levels,
-        scale=mask.scale,
-        **fields,
-    )
+    return f"{SUMMED[x.dtype]}_{IDS[csr.indices.dtype]}"

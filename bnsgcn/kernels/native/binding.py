@@ -9,10 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bnsgcn.kernels.protocol import LayerNorm, Moments
+from bnsgcn.kernels.random_bits import Mask
 from partition.errors import UserError
 from partition.native import Native, load
 
 REALS = {torch.float32: "f32", torch.float64: "f64"}
+SUMMED = REALS | {torch.bfloat16: "bf16"}
+"""Formats of rows that are summed."""
 IDS = {torch.int32: "i32", torch.int64: "i64"}
 
 _SOURCE = Path(__file__).with_name("kernels.c")
@@ -142,9 +146,9 @@ def dense(x: Tensor, *others: Tensor | None) -> bool:
     )
 
 
-def matching(vector: Tensor | None, x: Tensor) -> Tensor | None:
-    """A scale, weight or bias in x's dtype, its numbers one after another."""
-    return None if vector is None else vector.detach().to(x.dtype).contiguous()
+def matching(vector: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A scale, weight or bias in `dtype`, its numbers one after another."""
+    return None if vector is None else vector.detach().to(dtype).contiguous()
 
 
 def row_ids(ids: Tensor, rows: int) -> Tensor:
@@ -169,3 +173,21 @@ def row_index(index: Tensor, rows: int) -> Tensor:
         if low < 0 or high >= rows:
             raise IndexError(f"row numbers run from {low} to {high}, there are {rows} rows")
     return index.to(torch.int64).contiguous()
+
+
+def norm_task(x: Tensor, moments: Moments, norm: LayerNorm, mask: Mask, **fields: Any) -> Task:
+    """What both passes of the norm are given."""
+    return NormTask.of(
+        x=x.contiguous(),
+        rows=x.shape[0],
+        columns=x.shape[1],
+        mean=moments.mean,
+        rstd=moments.rstd,
+        weight=matching(norm.weight, x.dtype),
+        bias=matching(norm.bias, x.dtype),
+        node_ids=row_ids(mask.node_ids, x.shape[0]),
+        key=mask.key,
+        levels=mask.levels,
+        scale=mask.scale,
+        **fields,
+    )

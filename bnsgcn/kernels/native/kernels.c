@@ -31,6 +31,9 @@
 #undef REAL
 
 #define REAL float
+#define ROW REAL
+#define WIDEN KEEP
+#define NARROW KEEP
 #define EXP exp_f32
 #define ROW_SUM row_sum_f32
 #define ID int32_t
@@ -64,6 +67,32 @@
 #define ID int64_t
 #define NAME(f) JOIN(f, f64_i64)
 #include "attention.h"
+#include "sum.h"
+#undef ID
+#undef NAME
+#undef EXP
+#undef ROW_SUM
+#undef REAL
+#undef ROW
+#undef WIDEN
+#undef NARROW
+#undef WIDEST
+
+#define REAL float
+#define ROW bf16
+#define HALF
+#define WIDEN bf16_to_f32
+#define NARROW f32_to_bf16
+#define ID int32_t
+#define NAME(f) JOIN(f, bf16_i32)
+#define WIDEST MAX_VECTORS
+#include "sum.h"
+#undef WIDEST
+#define WIDEST 4
+#undef ID
+#undef NAME
+#define ID int64_t
+#define NAME(f) JOIN(f, bf16_i64)
 #include "sum.h"
 
 /* Its length, the version of the functions, the sizes of what they are given; see binding.py. */

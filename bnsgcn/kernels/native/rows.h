@@ -21,10 +21,13 @@ GATHER(gather_f32_f32, float, float, float, KEEP)
 GATHER(gather_f64_f64, double, double, double, KEEP)
 GATHER(gather_f32_bf16, float, bf16, float, f32_to_bf16)
 
+#define ADD(to, value) ((to) + (value))
+#define ADD_HALF(to, value) f32_to_bf16(bf16_to_f32(to) + (value))
+
 /* Threads share the columns, not the rows: every entry is summed in the order of the list. */
-#define SCATTER(name, FROM, TO, WIDEN)                                                                             \
-    int64_t name(TO *out, const int64_t *index, const FROM *rows, const TO *scale, int64_t count, int64_t columns,    \
-              int64_t threads) {                                                                                       \
+#define SCATTER(name, FROM, TO, SCALE, WIDEN, ADD)                                                                 \
+    int64_t name(TO *out, const int64_t *index, const FROM *rows, const SCALE *scale, int64_t count, int64_t columns, \
+              int64_t threads) {                                                                                   \
         const int64_t slice = threads > 1 ? ((columns + threads - 1) / threads + 15) / 16 * 16 : columns;          \
         const int64_t slices = columns ? (columns + slice - 1) / slice : 0;                                        \
         _Pragma("omp parallel for num_threads(threads) schedule(static) if (threads > 1)")                         \
@@ -35,20 +38,21 @@ GATHER(gather_f32_bf16, float, bf16, float, f32_to_bf16)
                 const FROM *restrict from = rows + s * columns + first;                                            \
                 TO *restrict to = out + index[s] * columns + first;                                                \
                 if (scale) {                                                                                       \
-                    const TO factor = scale[s];                                                                    \
-                    for (int64_t c = 0; c < width; c++) to[c] += WIDEN(from[c]) * factor;                          \
+                    const SCALE factor = scale[s];                                                                 \
+                    for (int64_t c = 0; c < width; c++) to[c] = ADD(to[c], WIDEN(from[c]) * factor);               \
                 } else {                                                                                           \
-                    for (int64_t c = 0; c < width; c++) to[c] += WIDEN(from[c]);                                   \
+                    for (int64_t c = 0; c < width; c++) to[c] = ADD(to[c], WIDEN(from[c]));                        \
                 }                                                                                                  \
             }                                                                                                      \
         }                                                                                                          \
         return DONE;                                                                                               \
     }
 
-SCATTER(scatter_f32_f32, float, float, KEEP)
-SCATTER(scatter_f64_f64, double, double, KEEP)
-SCATTER(scatter_bf16_f32, bf16, float, bf16_to_f32)
-SCATTER(scatter_i8_f32, int8_t, float, (float))
+SCATTER(scatter_f32_f32, float, float, float, KEEP, ADD)
+SCATTER(scatter_f64_f64, double, double, double, KEEP, ADD)
+SCATTER(scatter_bf16_f32, bf16, float, float, bf16_to_f32, ADD)
+SCATTER(scatter_bf16_bf16, bf16, bf16, float, bf16_to_f32, ADD_HALF)
+SCATTER(scatter_i8_f32, int8_t, float, float, (float), ADD)
 
 /* Rows x[index] as int8: floor(x * 127 / largest + u), u uniform in [0, 1) with 16 bits. The scale of a row with an
  * infinity or NaN is NaN, and so is the whole row when it is read. */

@@ -1,5 +1,5 @@
-/* Row sums of a block. A template over REAL, ID, NAME and WIDEST (vectors summed at once, at most
- * MAX_VECTORS).
+/* Row sums of a block. A template over REAL, ID, NAME, WIDEST (vectors summed at once, at most MAX_VECTORS), and ROW, the
+ * format of rows, with WIDEN and NARROW between it and REAL; HALF where it is bf16: sums are REAL, and are rounded once.
  *
  * A row is summed in up to WIDEST registers at a time. When the columns do not fill the last vector, that
  * vector overlaps the one before it: both compute the same numbers, so no scalar tail is needed. */
@@ -7,22 +7,47 @@
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
 typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
 
-INLINE NAME(vector) NAME(load)(const REAL *from) {
+#ifdef HALF
+typedef uint32_t NAME(words) __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t NAME(halves) __attribute__((vector_size(VECTOR_BYTES / 2)));
+
+INLINE NAME(vector) NAME(load)(const ROW *from) {
+    NAME(halves) half;
+    memcpy(&half, from, sizeof half);
+    const NAME(words) word = __builtin_convertvector(half, NAME(words)) << 16;
+    NAME(vector) v;
+    memcpy(&v, &word, sizeof v);
+    return v;
+}
+
+/* As f32_to_bf16. */
+INLINE void NAME(store)(ROW *to, NAME(vector) v) {
+    NAME(words) word;
+    memcpy(&word, &v, sizeof word);
+    const NAME(words) number = (NAME(words))(v == v);
+    word = (word + 0x7FFFu + ((word >> 16) & 1u)) >> 16;
+    word = (word & number) | (0x7FC0u & ~number);
+    const NAME(halves) half = __builtin_convertvector(word, NAME(halves));
+    memcpy(to, &half, sizeof half);
+}
+#else
+INLINE NAME(vector) NAME(load)(const ROW *from) {
     NAME(vector) v;
     memcpy(&v, from, sizeof v);
     return v;
 }
 
-INLINE void NAME(store)(REAL *to, NAME(vector) v) { memcpy(to, &v, sizeof v); }
+INLINE void NAME(store)(ROW *to, NAME(vector) v) { memcpy(to, &v, sizeof v); }
+#endif
 
 typedef struct {
     const ID *indptr, *indices;
     int64_t num_rows, num_arcs;
-    const REAL *x;
+    const ROW *x;
     int64_t x_stride, columns;
     const REAL *row_scale, *col_scale; /* may be null */
     const float *weights;              /* of the arcs; may be null */
-    REAL *out;
+    ROW *out;
     int64_t out_stride, accumulate;
     int64_t prefetch; /* arcs ahead; 0 = none */
     int64_t rows_at_once, threads;
@@ -34,7 +59,7 @@ enum { NAME(PLAIN), NAME(SCALED), NAME(WEIGHTED) };
 INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t end, int64_t first, int64_t width,
                               const int count, const int kind) {
     const ID *restrict indices = task->indices;
-    const REAL *restrict x = task->x + first;
+    const ROW *restrict x = task->x + first;
     const int64_t last = width - LANES, stride = task->x_stride, final_arc = task->num_arcs - 1;
     const int64_t ahead = task->prefetch;
     for (int64_t r = begin; r < end; r++) {
@@ -46,10 +71,10 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
             if (ahead) {
                 const char *next = (const char *)(x + stride * (int64_t)indices[e + ahead < final_arc ? e + ahead : final_arc]);
 #pragma GCC unroll 16
-                for (int64_t line = 0; line < (int64_t)count * LANES * (int64_t)sizeof(REAL); line += 64)
+                for (int64_t line = 0; line < (int64_t)count * LANES * (int64_t)sizeof(ROW); line += 64)
                     __builtin_prefetch(next + line);
             }
-            const REAL *row = x + stride * (int64_t)indices[e];
+            const ROW *row = x + stride * (int64_t)indices[e];
             if (kind != NAME(PLAIN)) {
                 REAL scale = kind == NAME(SCALED) || task->col_scale ? task->col_scale[indices[e]] : (REAL)1;
                 if (kind == NAME(WEIGHTED)) scale *= (REAL)task->weights[e];
@@ -62,7 +87,7 @@ INLINE void NAME(sum_columns)(const NAME(sum_task) *task, int64_t begin, int64_t
                 sum[count - 1] += NAME(load)(row + last);
             }
         }
-        REAL *out = task->out + r * task->out_stride + first;
+        ROW *out = task->out + r * task->out_stride + first;
         const REAL scale = task->row_scale ? task->row_scale[r] : (REAL)1;
         if (task->row_scale) {
 #pragma GCC unroll 16
@@ -106,16 +131,16 @@ static void NAME(sum_narrow)(const NAME(sum_task) *task, int64_t begin, int64_t 
     for (int64_t r = begin; r < end; r++) {
         REAL sum[VECTOR_BYTES / sizeof(REAL)] = {0};
         for (int64_t e = task->indptr[r]; e < task->indptr[r + 1]; e++) {
-            const REAL *row = task->x + task->x_stride * (int64_t)task->indices[e];
+            const ROW *row = task->x + task->x_stride * (int64_t)task->indices[e];
             REAL scale = task->col_scale ? task->col_scale[task->indices[e]] : (REAL)1;
             if (task->weights) scale *= (REAL)task->weights[e];
-            for (int64_t c = 0; c < columns; c++) sum[c] += scale * row[c];
+            for (int64_t c = 0; c < columns; c++) sum[c] += scale * WIDEN(row[c]);
         }
-        REAL *out = task->out + r * task->out_stride;
+        ROW *out = task->out + r * task->out_stride;
         const REAL scale = task->row_scale ? task->row_scale[r] : (REAL)1;
         for (int64_t c = 0; c < columns; c++) {
             const REAL scaled = scale * sum[c];
-            out[c] = task->accumulate ? out[c] + scaled : scaled;
+            out[c] = NARROW(task->accumulate ? WIDEN(out[c]) + scaled : scaled);
         }
     }
 }
