@@ -28,12 +28,11 @@ from benchmarks.measure import (
     add_run,
     machine,
     mean_and_deviation,
-    new_figure,
     read_runs,
-    save_figure,
     table,
     write_record,
 )
+from benchmarks.pictures import save, scores_picture
 from benchmarks.workers import Group, Job
 from benchmarks.workloads import Skip, parts_folder
 from bnsgcn.config import TrainConfig
@@ -197,45 +196,6 @@ def method_row(runs: list[Run], exact: list[Run], method: str) -> list[str]:
     ]
 
 
-def plot(runs: list[Run], graphs: list[str], cuts: tuple[str, ...], name: str) -> str:
-    """Score against bytes, one panel a graph, one colour a method, one marker a cut."""
-    figure, axes = new_figure(-(-len(graphs) // 2), 2, width=6.5, height=4.0)
-    colours = {method: f"C{number % 10}" for number, method in enumerate(METHODS)}
-    for axis, graph in zip(axes, graphs, strict=False):
-        for cut, marker in zip(cuts, "os^Dv", strict=False):
-            for number, method in enumerate(METHODS):
-                chosen = [r for r in runs if (r["graph"], r["cut"], r["method"]) == (graph, cut, method)]
-                if chosen:
-                    axis.errorbar(
-                        statistics.fmean(r["sent_bytes_per_epoch"] for r in chosen) / 1e6,
-                        statistics.fmean(100 * r["test"] for r in chosen),
-                        statistics.stdev([100 * r["test"] for r in chosen]) if len(chosen) > 1 else 0.0,
-                        fmt=marker,
-                        color=colours[method],
-                        markerfacecolor="none" if number >= 10 else None,
-                        capsize=2,
-                    )
-        axis.set_xscale("symlog", linthresh=1e-3)
-        axis.set_xlabel("MB sent per epoch, all workers")
-        axis.set_ylabel("test score, %")
-        axis.set_title(graph)
-    for axis in axes[len(graphs) :]:
-        axis.axis("off")
-    shown = [method for method in METHODS if any(run["method"] == method for run in runs)]
-    keys = [_key("o", colours[method], method, hollow=list(METHODS).index(method) >= 10) for method in shown]
-    keys += [_key(marker, "black", cut, hollow=True) for cut, marker in zip(cuts, "os^Dv", strict=False)]
-    figure.legend(handles=keys, fontsize=8, ncols=5, loc="outside lower center")
-    return save_figure(figure, name)
-
-
-def _key(marker: str, colour: str, label: str, *, hollow: bool) -> Any:
-    """One entry of the legend."""
-    from matplotlib.lines import Line2D
-
-    fill = "none" if hollow else colour
-    return Line2D([], [], linestyle="", marker=marker, color=colour, markerfacecolor=fill, label=label)
-
-
 def within_half_a_point(runs: list[Run], method: str) -> str:
     """How many of the (graph, cut) cells have a mean difference from exact of at least -0.5 point."""
     cells: dict[tuple[str, str], list[float]] = {}
@@ -280,7 +240,7 @@ def report(study: Study, before: dict[str, Any]) -> None:
         does_not_show=f"training beyond {study.epochs} epochs or at another lr than {study.lr:g}, wider "
         "models (hidden 32), whole bags of words (64 singular directions instead), graphs of other sizes; "
         "differences are paired by seed.",
-        figure=plot(runs, graphs, study.cuts, study.file.stem),
+        figure=save(scores_picture(runs, study.file.stem)),
         before=before,
     )
 

@@ -25,14 +25,13 @@ from benchmarks.limit import limit_contestant
 from benchmarks.measure import (
     Spread,
     machine,
-    new_figure,
     ratios,
     round_medians,
-    save_figure,
     table,
     write_record,
 )
 from benchmarks.ours import ours_contestant, workload_config
+from benchmarks.pictures import epoch_picture, save
 from benchmarks.workloads import Skip, cache_folder, workload_parts
 from partition.store import open_part, read_manifest
 
@@ -206,30 +205,6 @@ HEADER = [
 ]
 
 
-def plot(results: dict[str, Any]) -> str:
-    """Stacked bars: compute, wait for the halo, reduce; one panel a workload."""
-    figure, axes = new_figure(1, len(results), width=7.0)
-    for axis, (workload, result) in zip(axes, results.items(), strict=True):
-        names = list(result["rounds"])
-        left = np.zeros(len(names))
-        for key, colour in zip(SPLIT, ("C0", "C1", "C2"), strict=True):
-            widths = np.array([split_seconds(result["rounds"][name], key) for name in names])
-            axis.barh(names, widths, left=left, color=colour, label=key)
-            left += widths
-        axis.invert_yaxis()
-        axis.set_xlabel("seconds per epoch")
-        axis.set_title(workload)
-    axes[0].legend()
-    return save_figure(figure, "epoch")
-
-
-def split_seconds(measured: list[list[dict[str, Any]]], key: str) -> float:
-    """Median seconds of one span; whoever has no spans spends all of its epoch computing."""
-    if key in measured[0][0]:
-        return Spread.of(round_medians(measured, key)).median
-    return Spread.of(round_medians(measured)).median if key == SPLIT[0] else 0.0
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -257,7 +232,7 @@ def main() -> None:
         body="\n\n".join(sections),
         raw=results,
         does_not_show=f"learning (see scores.md), GPUs, several machines, more than {CORES} cores.",
-        figure=plot(results),
+        figure=save(epoch_picture(results)),
         before=before,
     )
 

@@ -27,14 +27,13 @@ from benchmarks.contest import Contestant, Rounds, interleave
 from benchmarks.measure import (
     Spread,
     machine,
-    new_figure,
     ratios,
     round_medians,
-    save_figure,
     table,
     write_record,
 )
 from benchmarks.ours import environments, ours_contestant, workload_config
+from benchmarks.pictures import link_picture, save
 from benchmarks.workloads import Skip, workload_parts
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -221,23 +220,6 @@ def rate_of(name: str) -> float:
     return float(name.split()[0]) if name != "no limit" else float("inf")
 
 
-def plot(results: dict[str, dict[str, Rounds]]) -> str:
-    """Grouped bars: epoch seconds by setting and link, one panel a workload."""
-    figure, axes = new_figure(1, len(results))
-    for axis, (workload, links) in zip(axes, results.items(), strict=True):
-        for shift, (name, measured) in enumerate(links.items()):
-            places = [index + 0.27 * (shift - 1) for index in range(len(measured))]
-            axis.bar(
-                places, [statistics.median(round_medians(r)) for r in measured.values()], 0.25, label=name
-            )
-        axis.set_xticks(range(len(SETTINGS)), list(SETTINGS), rotation=20)
-        axis.set_ylabel("seconds per epoch")
-        axis.set_title(workload)
-        axis.set_ylim(top=1.2 * axis.get_ylim()[1])
-        axis.legend(ncols=3, loc="upper center")
-    return save_figure(figure, "link")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -266,7 +248,7 @@ def main() -> None:
         raw=results,
         does_not_show="latency of real networks, more than two machines, nccl. p=0 sends no rows (gradients "
         "of weights are still reduced) and stands for the epoch without communication.",
-        figure=plot(results),
+        figure=save(link_picture(results)),
         before=before,
     )
 

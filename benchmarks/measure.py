@@ -209,29 +209,3 @@ def write_record(
     path.write_text("\n\n".join(lines) + "\n")
     print(f"\n{body}\n\nrecorded in {os.path.relpath(path)}")
     return path
-
-
-def new_figure(
-    rows: int = 1, columns: int = 1, *, width: float = 6.0, height: float = 4.0
-) -> tuple[Any, Any]:
-    """A matplotlib figure and its axes (always a flat list)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    size = (width * columns, height * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    return figure, list(axes.flat)
-
-
-def save_figure(figure: Any, name: str) -> str:
-    """Write results/NAME.png; returns the file name for `write_record`."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    from PIL import Image  # comes with matplotlib
-
-    path = RESULTS / f"{name}.png"
-    figure.savefig(path, dpi=120)
-    with Image.open(path) as drawn:
-        drawn.convert("RGB").quantize(COLOURS).save(path, optimize=True)
-    return f"{name}.png"

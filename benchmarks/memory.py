@@ -13,8 +13,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import machine, new_figure, save_figure, table, write_record
+from benchmarks.measure import machine, table, write_record
 from benchmarks.ours import ours_contestant, workload_config
+from benchmarks.pictures import memory_picture, save
 from benchmarks.workloads import Skip, workload_parts
 
 SMOOTH: dict[str, Any] = {"smooth_features": True, "smooth_gradients": True}
@@ -70,7 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     before = machine()
     folder = workload_parts(options.workload, 2, options.shared)
-    rows, raw, curves = [], {}, {}
+    rows, raw = [], {}
     for name, changes in SETTINGS.items():
         epochs = follow(options.workload, folder, changes, options.epochs)
         sizes = [largest_rss(epoch) for epoch in epochs]
@@ -78,14 +79,7 @@ def main() -> None:
         growth = growth_bytes(sizes)
         rows.append([name, f"{sizes[-1] / 1e6:.1f}", f"{growth / 1e6:+.2f}", f"{unequal} of {len(epochs)}"])
         raw[name] = {"rss_bytes": sizes, "growth_bytes": growth, "epochs_with_unequal_weights": unequal}
-        curves[name] = sizes
         print(rows[-1], flush=True)
-    figure, axes = new_figure()
-    for name, sizes in curves.items():
-        axes[0].plot([size / 1e6 for size in sizes], label=name)
-    axes[0].set_xlabel("epoch")
-    axes[0].set_ylabel("resident set of the larger worker, MB")
-    axes[0].legend(fontsize=7)
     header = [
         "setting",
         "resident MB",
@@ -98,7 +92,7 @@ def main() -> None:
         body=f"{options.workload}, 2 workers, {options.epochs} epochs\n\n" + table(header, rows),
         raw=raw,
         does_not_show="runs with evaluation and checkpoints in between, and CUDA memory.",
-        figure=save_figure(figure, "memory"),
+        figure=save(memory_picture(raw, settled_after(options.epochs))),
         before=before,
     )
 

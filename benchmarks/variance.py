@@ -30,7 +30,8 @@ import torch
 
 from benchmarks.accuracy import BASE, parse_cut
 from benchmarks.graphs import reduced_source
-from benchmarks.measure import RESULTS, machine, new_figure, save_figure, table, write_record
+from benchmarks.measure import RESULTS, machine, table, write_record
+from benchmarks.pictures import save, variance_picture
 from benchmarks.workloads import Skip, parts_folder
 from bnsgcn.dist import World
 from bnsgcn.exchange.sampling import ListDraw, draw_systematic, draw_uniform, inclusion_probabilities
@@ -228,25 +229,6 @@ def concentration_table(options: argparse.Namespace) -> str:
     return table([*header, ratio_name], rows)
 
 
-def plot(lines: list[dict[str, Any]], options: argparse.Namespace) -> str:
-    """Error against rate, one panel a graph and cut, at the largest dropout."""
-    panels = [(graph, cut) for graph in options.graphs for cut in options.cuts]
-    figure, axes = new_figure(-(-len(panels) // 2), 2, width=5.0, height=3.2)
-    for axis, (graph, cut) in zip(axes, panels, strict=False):
-        chosen = [line for line in lines if (line["graph"], line["cut"]) == (graph, cut)]
-        for kind in KINDS:
-            for dropout, style in zip(options.dropout, ("-", "--", ":"), strict=False):
-                curve = [line for line in chosen if line["dropout"] == dropout]
-                points = [line["rate"] for line in curve], [line[kind] for line in curve]
-                colour, label = f"C{KINDS.index(kind)}", f"{kind}, dropout {dropout:g}"
-                axis.loglog(*points, style, color=colour, label=label)
-        axis.set_title(f"{graph}, {cut}", fontsize=9)
-        axis.set_xlabel("rate")
-        axis.set_ylabel("relative error")
-    axes[0].legend(fontsize=6)
-    return save_figure(figure, "variance")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -281,7 +263,7 @@ def main() -> None:
         raw=lines,
         does_not_show="deeper layers, gradients, and what such an error does to the score (see accuracy.md). "
         "The cache's error is bias as well as variance: it does not vanish in the mean over draws.",
-        figure=plot(lines, options),
+        figure=save(variance_picture(lines)),
         before=before,
     )
 

@@ -29,6 +29,7 @@ POINTS = 72
 """matplotlib's SVG has so many pixels to an inch."""
 LETTER = 0.56
 """Width of a letter over the size of its font, in the mean."""
+BOLD_LETTER = 0.66
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +223,7 @@ def save_figures(
 
 
 def _titled(chart: Chart) -> Any:
-    lines = _lines(chart.title, int(WIDE / (13 * LETTER)))
+    lines = _lines(chart.title, int(WIDE / (13 * BOLD_LETTER)))
     top = 12 + 18 * len(lines)
     with _style(letters="path"):
         size = WIDE / POINTS, (chart.height + top) / POINTS

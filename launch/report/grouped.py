@@ -12,7 +12,7 @@ from typing import Any
 
 from bnsgcn.record.recorded import RecordedRun
 
-NEVER_DIFFER = frozenset({"seed", "resume", "timeout_s", "checkpoint_every"})
+NEVER_DIFFER = frozenset({"seed", "resume", "timeout_s", "checkpoint_every", "track", "profile"})
 """Options that make no other experiment of a run."""
 LONGEST_LABEL = 26
 
