@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bnsgcn.show.say import say, teller
+from bnsgcn.show.say import say, tell, teller
 from launch.options import (
     Command,
     Doctor,
@@ -77,7 +77,7 @@ def _partition(command: Partition) -> int:
         starts=command.starts,
     )
     with stoppable():
-        build_parts(command.source, recipe, out=command.out, progress=say)
+        build_parts(command.source, recipe, out=command.out, progress=tell)
         show_quality(inspect_parts(command.out), peak_bytes(command.out, TrainConfig()))
     return 0
 

@@ -38,11 +38,14 @@ def table(columns: Sequence[Column], room: int | None = None, gap: int = 1) -> t
 
 
 def fitted(line: str, width: int) -> str:
-    """`line` in lines of at most `width` columns, where its words let it; a number stays with its unit."""
+    """`line` in lines of at most `width` columns; numbers stay with their units, brackets are not broken."""
     label = re.match(r" *\S+ {2,}", line)
     margin = len(label.group()) if label else 2 + len(line) - len(line.lstrip())
+    width = max(30, width)
+    brackets = re.compile(rf"\([^()]{{,{width - margin - 3}}}\)")
     kept = re.sub(r"(?<=\d) (?=[mkMG]?(?:s|B)\b)", "\u00a0", line)
+    kept = brackets.sub(lambda found: found[0].replace(" ", "\u00a0"), kept)
     lines = textwrap.wrap(
-        kept, max(30, width), subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False
+        kept, width, subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(lines).replace("\u00a0", " ")

@@ -31,6 +31,7 @@ ROWS = 10
 AROUND = 4
 """Lines of a live view that are no evaluated epochs: title, heads, present epoch, bar."""
 BAR = 40
+SEPARATOR = " · "
 REFRESH_S = 0.2
 LOG_WIDTH = 80
 """Columns of a log, which has no width of its own."""
@@ -73,7 +74,8 @@ def epochs_table(rows: Sequence[dict[str, float]], room: int | None = None) -> l
 def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Tracker:
     """The listener that suits the console, standard output if None: lines in a file, a pipe or a log."""
     bare_streams()
-    shown_on = console or Console(highlight=False, markup=False, soft_wrap=True)
+    # In a notebook lines of text, not a box of HTML for each.
+    shown_on = console or Console(highlight=False, markup=False, soft_wrap=True, force_jupyter=False)
     live = shown_on.is_terminal and not shown_on.is_dumb_terminal and shown_on.file.isatty()
     return LiveFace(shown_on, Path(run_dir)) if live else PlainFace(shown_on, Path(run_dir))
 
@@ -149,8 +151,15 @@ class LiveFace:
         heads, *lines = (Text(line, no_wrap=True) for line in epochs_table(rows + present, width))
         for dim in (heads, *lines[len(rows) :]):
             dim.stylize("dim")
-        title = Text(self._title, style="bold", no_wrap=True, overflow="ellipsis")
+        title = Text(self._title_within(width), style="bold", no_wrap=True, overflow="ellipsis")
         return Group(title, heads, *lines, self._bar(width))
+
+    def _title_within(self, width: int) -> str:
+        """As much of the headline as there is room for; no figure without its unit."""
+        pieces = self._title.split(SEPARATOR)
+        while len(pieces) > 1 and len(SEPARATOR.join(pieces)) > width:
+            pieces.pop()
+        return SEPARATOR.join(pieces)
 
     def _bar(self, width: int) -> Table:
         done = 0 if self._latest is None else int(self._latest["epoch"]) + 1
@@ -180,7 +189,7 @@ def headline(facts: dict[str, Any]) -> str:
         pieces.append(f"{facts['kernel']} kernels")
     if facts.get("start_epoch"):
         pieces.append(f"going on at epoch {facts['start_epoch']}")
-    return printable(" · ".join(pieces))
+    return printable(SEPARATOR.join(pieces))
 
 
 def notes(facts: dict[str, Any]) -> list[str]:
@@ -228,12 +237,15 @@ def _profile(summary: dict[str, Any], run_dir: Path, width: int) -> list[str]:
         return [printable(f"  profile     could not be written ({found['failed']})")]
     rows, room = found["largest"], max(16, min(width, LARGEST_WIDTH) - 24)
     columns = [
-        Column("largest of rank 0".ljust(room), [row["name"][:room].ljust(room) for row in rows]),
+        Column(
+            f"largest of rank 0, epochs {found['epochs']}"[:room].ljust(room),
+            [row["name"][:room].ljust(room) for row in rows],
+        ),
         Column("calls", [str(row["calls"]) for row in rows]),
         Column("time", [duration(row["self_s"]) for row in rows], width=9),
     ]
     heads, lines = table(columns)
-    where = f"  profile     {run_dir / 'profile'}: epochs {found['epochs']}, for ui.perfetto.dev"
+    where = f"  profile     {run_dir / 'profile'}"
     return [printable(line) for line in (where, *(f"    {line}" for line in heads + lines))]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from bnsgcn.show.columns import fitted
 from partition.errors import printable
 
 
@@ -26,7 +28,13 @@ def teller(*, quiet: bool, json: bool) -> Callable[[str], None]:
     """What says how far things are: not on the standard output of --json, and nowhere with --quiet."""
     if quiet:
         return lambda _: None
-    return (lambda text: say(text, sys.stderr)) if json else say
+    return (lambda text: say(text, sys.stderr)) if json else tell
+
+
+def tell(text: str) -> None:
+    """Say how far things are; on a terminal lines go on below between words."""
+    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    say(text if wide is None else "\n".join(fitted(line, wide) for line in fit(text).split("\n")))
 
 
 def complain(text: str) -> None:

@@ -237,6 +237,28 @@ def test_no_colour_where_none_is_wanted(run_dir: Path, monkeypatch: pytest.Monke
     assert not re.search(r"\x1b\[(?:\d+;)*(?:3\d|38;|9\d)", out.getvalue())
 
 
+def test_a_notebook_gets_lines_of_text(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    run(face(run_dir))
+    assert capsys.readouterr().out.splitlines()[-1] == f"  evaluate    bnsgcn evaluate {run_dir}"
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_largest_of_a_profile_fit_below(width: int) -> None:
+    rows = [{"name": name, "calls": 12, "self_s": 0.0123} for name in ("halo_wait", "a long name " * 9)]
+    block = last_block(SUMMARY | {"profile": {"epochs": "3-5", "largest": rows}}, Path("run"), width)
+    where, head, *lines = block.splitlines()[-4:]
+    assert where == "  profile     run/profile"
+    assert head.split() == ["largest", "of", "rank", "0,", "epochs", "3-5", "calls", "time"]
+    assert [line.split()[-3:] for line in lines] == [["12", "12.3", "ms"]] * 2
+    assert len({len(line) for line in (head, *lines)}) == 1
+    assert len(head) <= min(width, 100)
+    failed = last_block(SUMMARY | {"profile": {"failed": "No space left on device"}}, Path("run"))
+    assert failed.endswith("  profile     could not be written (No space left on device)")
+
+
 def test_names_from_outside_move_no_cursor(tmp_path: Path) -> None:
     nasty = "\x1b[2J\u009b\udcff\u202e\n"
     shown = headline(FACTS | {"name": nasty}) + last_block(SUMMARY, tmp_path / nasty).replace("\n", "")
