@@ -287,7 +287,7 @@ def docstrings_and_comments(path: Path) -> str:
 FOREIGN_OPTIONS = {
     "help", "version", "nproc-per-node", "nnodes", "max-restarts", "rdzv-backend", "rdzv-id", "rdzv-endpoint",
     "rdzv-conf", "local-addr", "nodes", "gpus-per-node", "standalone", "index-url", "minutes", "write",
-    "tag", "rm", "volume", "shm-size",
+    "tag", "rm", "volume", "shm-size", "gpus",
 }  # fmt: skip
 
 
