@@ -29,6 +29,8 @@ LARGEST = 10
 IDS_OF_A_RANK = 1 << 32
 """More arrows than torch draws in a trace."""
 _MARK = "bnsgcn"
+_ON_GPU = "gpu_user_annotation"
+"""A span once more, as long as its kernels run."""
 _TRANSFERS = ("gloo:", "nccl:")
 """From posting to arrival, by torch; what is waited for of it is in the spans."""
 
@@ -80,7 +82,7 @@ class RankTrace:
         for event in events:
             mark = Passage.of(event)
             self.events.append(self._of_rank(event, mark))
-            if mark is not None:
+            if mark is not None and event.get("cat") != _ON_GPU:
                 self.marked.append((mark, self.events[-1]))
 
     def _of_rank(self, event: Event, mark: Passage | None) -> Event:
@@ -118,7 +120,7 @@ class RankTrace:
         """Of every thread, without what runs beside its work: transfers, and the profiler itself."""
         threads: dict[Any, list[Event]] = defaultdict(list)
         for event in self.events:
-            beside = event.get("cat") in ("Trace", "overhead") or str(event.get("name")).startswith(
+            beside = event.get("cat") in ("Trace", "overhead", _ON_GPU) or str(event.get("name")).startswith(
                 _TRANSFERS
             )
             if event.get("ph") == "X" and not beside:

@@ -6,6 +6,7 @@ Rank 0 shows it. Showing takes place between epochs and is part of no measured t
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import time
@@ -75,9 +76,21 @@ def face(run_dir: str | os.PathLike[str], console: Console | None = None) -> Tra
     """The listener that suits the console, standard output if None: lines in a file, a pipe or a log."""
     bare_streams()
     # In a notebook lines of text, not a box of HTML for each.
-    shown_on = console or Console(highlight=False, markup=False, soft_wrap=True, force_jupyter=False)
+    shown_on = console or Output(highlight=False, markup=False, soft_wrap=True, force_jupyter=False)
     live = shown_on.is_terminal and not shown_on.is_dumb_terminal and shown_on.file.isatty()
     return LiveFace(shown_on, Path(run_dir)) if live else PlainFace(shown_on, Path(run_dir))
+
+
+class Output(Console):
+    """Standard output; a reader that leaves is an error, where rich would end the process without a word."""
+
+    def on_broken_pipe(self) -> None:
+        """Say what happened.
+
+        Raises:
+            BrokenPipeError: Nobody reads any more.
+        """
+        raise BrokenPipeError(errno.EPIPE, "nobody reads standard output any more")
 
 
 class PlainFace:

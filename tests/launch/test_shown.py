@@ -83,3 +83,20 @@ def test_what_cannot_be_tracked_or_profiled_is_said_before_anything_begins(
     ended = command(*run, "--track", "wandb").mistake()
     assert ended == "--track wandb needs wandb, which is not installed; pip install 'bnsgcn[wandb]'"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("how", [(), ("--json",)], ids=str)
+def test_a_reader_that_leaves_is_said_as_it_is(
+    how: tuple[str, ...], command: Command, two_parts: Path, tmp_path: Path
+) -> None:
+    endless = ("--layers", "1", "--epochs", "1000000", "--eval-every", "1")
+    process = command.start("train", two_parts, "--run-dir", tmp_path / "run", *endless, *how)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    said = [line for line in err.splitlines() if line.startswith("bnsgcn: error: rank 0 failed: [Errno 32]")]
+    assert len(said) == 1, err
+    command.wait_for_no_worker(10.0)

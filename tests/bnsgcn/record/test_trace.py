@@ -95,6 +95,15 @@ def test_an_evaluation_after_the_epoch_is_an_exchange_of_its_own() -> None:
     assert found == [(0, 15), (1, 95), (20, 35)], "what was posted before the trace began has no arrow"
 
 
+def test_spans_that_torch_repeats_for_a_gpu_are_no_other_messages() -> None:
+    events = events_of(0, (0,))
+    copies = [event | {"cat": "gpu_user_annotation", "tid": 9} for event in events if event["ph"] == "X"]
+    trace = RankTrace(0, [*events, *copies])
+    assert len(arrows(finished([trace]), "message")) == 1
+    assert {row["name"]: row["calls"] for row in trace.largest()}["epoch"] == 1
+    assert not [event for event in trace.events if "bnsgcn:" in event["name"]]
+
+
 def test_the_largest_are_those_of_their_own_time() -> None:
     events = [
         slice_of("outer", 0, 100),
