@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("partition", "bnsgcn", "launch")
 USED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt", "setup.cfg")
 MORE = ("SECURITY.md", "CITATION.cff", "Dockerfile", ".dockerignore", ".gitignore", "mkdocs.yml", "docs")
-OURS = (*USED, *MORE, "pyproject.toml", "ruff.toml", "MANIFEST.in", ".ci", *PACKAGES, "tests", "benchmarks")
+OURS = (
+    *USED,
+    *MORE,
+    "examples",
+    "pyproject.toml",
+    "ruff.toml",
+    "MANIFEST.in",
+    ".ci",
+    *PACKAGES,
+    "tests",
+    "benchmarks",
+)
 PASSING = shutil.ignore_patterns("__pycache__", "*.pyc", ".*_cache", ".hypothesis", "*.egg-info")
 
 

@@ -14,6 +14,7 @@ from launch.options import COMMANDS, THEMES
 from launch.parse import options_of
 from tests.docs.blocks import ROOT, from_code
 from tests.launch.scene import write_parts
+from tests.test_layout import ROOMS
 
 REFERENCE = ROOT / "docs" / "reference"
 PACKAGES = ("partition", "bnsgcn", "launch")
@@ -76,6 +77,12 @@ def test_the_run_folder_is_as_the_reference_says(tmp_path: Path) -> None:
     known = {re.sub(r"N+", "K", name) for name in first_column("run-folder.md", "Files")}
     assert files <= known
     assert {f"seed_{3}", "seeds.json"} <= {path.name for path in runs.iterdir()}
+
+
+def test_the_layout_page_names_every_room() -> None:
+    page = (ROOT / "docs" / "design" / "layout.md").read_text()
+    named = re.findall(r"`(\w+)/?`", "".join(re.findall(r"^\| (.*?) \|", page, re.MULTILINE)))
+    assert set(named) == set(ROOMS)
 
 
 def test_the_readme_is_short_and_names_every_command() -> None:
