@@ -5,8 +5,9 @@
     python -m benchmarks.gpu --only kernels
     python -m benchmarks.gpu --only kernels --tune      the recorded tiles beside others
 
-Needs torch 2.11 or newer, Triton and this package's files. A section that cannot run says why and does not
-stop the others; the record results/gpu.md names it under what was not run.
+Needs torch 2.11 or newer, Triton and this package's files; without SciPy also parts made elsewhere, which
+`python -m benchmarks.gpu_parts FOLDER` makes and --parts names. A section that cannot run says why and does
+not stop the others; the record results/gpu.md names it under what was not run.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_kernels
+from benchmarks import gpu_epochs, gpu_interpreter, gpu_kernels, gpu_laws
 from benchmarks.gpu_section import Options, Section
 from benchmarks.measure import machine, write_record
 from benchmarks.workloads import Skip
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {
+    "laws": gpu_laws.measure,
     "kernels": gpu_kernels.measure,
+    "epochs": gpu_epochs.measure,
+    "interpreter": gpu_interpreter.measure,
 }
 """Each in a file of its own; run in this order."""
 

@@ -102,7 +102,7 @@ def attention(block: Block, name: str) -> Pass:
 
     def both_ways(kernels: Kernels) -> Tensor:
         leaves = [leaf.requires_grad_() for leaf in (*scores, x)]
-        mine = Block(csr, block.transposed, kernels)
+        mine = Block(csr, kernels, block.transposed)
         results = autograd.attention_sum(mine, leaves[0], leaves[1], leaves[2], shift, SLOPE)
         return torch.autograd.grad(results, leaves, grads)[2]
 
@@ -165,7 +165,7 @@ def measure(options: Options) -> Section:
     found: list[Figure] = []
     for name, (rows, degree) in sizes.items():
         csr = power_law_block(rows, degree, device)
-        block = Block.of(csr, made["torch"])
+        block = Block(csr, made["torch"])
         for each in sums(csr, block, name, (torch.float32, torch.bfloat16)):
             found += figures(each, made, rounds)
         found += figures(attention(block, name), made, min(rounds, 3))

@@ -209,8 +209,8 @@ class BlockBuilder:
         if device.type == "cpu":
             return block
         csr = block.csr.to(device)
-        same = block.transposed is block.csr
-        return Block(csr, self._kernels, csr if same else block.transposed.to(device))
+        known = csr if block.known is block.csr else block.known
+        return Block(csr, self._kernels, None if known is None else known.to(device))
 
 
 def _rows_of(csr: Csr, rows: IntArray, kernels: Kernels) -> Csr:

@@ -98,7 +98,7 @@ def attention(kernels: Any, csr: Csr, dtype: torch.dtype, width: int) -> None:
     shapes = (csr.num_rows, 4), (csr.num_cols, 4), (csr.num_cols, 4, width)
     leaves = [torch.ones(shape, dtype=dtype, requires_grad=True) for shape in shapes]
     shift = kernels.row_max(csr, leaves[1].detach())
-    block = Block(csr, csr.transpose(), kernels)
+    block = Block(csr, kernels)
     total, weight = autograd.attention_sum(block, leaves[0], leaves[1], leaves[2], shift, 0.2)
     (total.sum() + weight.sum()).backward()
 

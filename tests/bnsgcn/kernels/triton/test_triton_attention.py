@@ -52,9 +52,9 @@ def test_equals_torchs(
 ) -> None:
     csr, _ = random_block(rows, cols, density, 7)
     given, shift = leaves(rows, cols, heads, width, dtype), torch.rand(rows, heads).to(dtype)
-    ours = both_ways(Block.of(csr.to(device), kernels), given, shift, device)
+    ours = both_ways(Block(csr.to(device), kernels), given, shift, device)
     wide = [leaf.detach().double() for leaf in given]
-    theirs = both_ways(Block.of(csr, reference), wide, shift.double(), torch.device("cpu"))
+    theirs = both_ways(Block(csr, reference), wide, shift.double(), torch.device("cpu"))
     tolerance = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}[dtype]
     for one, other in zip(ours, theirs, strict=True):
         assert one.dtype == dtype
@@ -63,7 +63,7 @@ def test_equals_torchs(
 
 def test_gradients(kernels: Kernels, device: torch.device) -> None:
     csr = random_block(4, 5, 0.6, seed=1)[0].to(device)
-    block, shift = Block.of(csr, kernels), torch.rand(4, 2, dtype=torch.float64, device=device)
+    block, shift = Block(csr, kernels), torch.rand(4, 2, dtype=torch.float64, device=device)
     given = [leaf.detach().to(device).requires_grad_() for leaf in leaves(4, 5, 2, 2, torch.float64)]
     assert torch.autograd.gradcheck(
         lambda *each: attention_sum(block, *each, shift, SLOPE), given, fast_mode=True
@@ -71,7 +71,7 @@ def test_gradients(kernels: Kernels, device: torch.device) -> None:
 
 
 def test_large_scores_do_not_overflow(kernels: Kernels, device: torch.device) -> None:
-    block = Block.of(block_of(torch.ones(1, 3, dtype=torch.bool)).to(device), kernels)
+    block = Block(block_of(torch.ones(1, 3, dtype=torch.bool)).to(device), kernels)
     score_src = torch.tensor([[1000.0], [900.0], [-1e6]], device=device)
     x = torch.tensor([[[1.0]], [[2.0]], [[3.0]]], device=device)
     shift = F.leaky_relu(kernels.row_max(block.csr, score_src), SLOPE)
@@ -94,12 +94,12 @@ def test_row_max(kernels: Kernels, device: torch.device, way: str, heads: int) -
 def test_without_heads_there_is_nothing(kernels: Kernels, device: torch.device) -> None:
     csr = random_block(6, 8, 0.5, seed=1)[0].to(device)
     given = [torch.empty(shape, device=device) for shape in ((6, 0), (8, 0), (8, 0, 3), (6, 0))]
-    total, weight = attention_sum(Block.of(csr, kernels), *given, SLOPE)
+    total, weight = attention_sum(Block(csr, kernels), *given, SLOPE)
     assert (total.shape, weight.shape) == ((6, 0, 3), (6, 0))
 
 
 def test_bitwise_the_same_every_time(kernels: Kernels, device: torch.device, way: str) -> None:
     csr = random_block(10, 12, 0.5, seed=4)[0].to(device)
     given, shift = leaves(10, 12, 2, 8, torch.float32), torch.ones(10, 2)
-    one, other = (both_ways(Block.of(csr, kernels), given, shift, device) for _ in range(2))
+    one, other = (both_ways(Block(csr, kernels), given, shift, device) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -91,7 +91,7 @@ def test_gradients(kernels: Kernels, device: torch.device, make: object) -> None
     scales = [torch.rand(size, dtype=torch.float64, device=device) for size in (4, 5)]
     x = torch.randn(5, 2, dtype=torch.float64, device=device, requires_grad=True)
     base = torch.randn(4, 2, dtype=torch.float64, device=device, requires_grad=True)
-    block = Block.of(csr, kernels)
+    block = Block(csr, kernels)
 
     def total(x: Tensor, base: Tensor) -> Tensor:
         return sum_block(block, x, row_scale=scales[0], col_scale=scales[1], addend=base * 2)
