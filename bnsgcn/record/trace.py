@@ -26,13 +26,13 @@ Exchange = tuple[int, str, int, bool, int]
 """Layer, rows, epoch and whether it is stale, and which of those it is."""
 
 LARGEST = 10
-IDS_OF_A_RANK = 1 << 32
+IDS_OF_A_RANK, TRANSFERS_FROM = 1 << 32, 1 << 31
 """More arrows than torch draws in a trace."""
 _MARK = "bnsgcn"
 _ON_GPU = "gpu_user_annotation"
 """A span once more, as long as its kernels run."""
 _TRANSFERS = ("gloo:", "nccl:")
-"""From posting to arrival, by torch; what is waited for of it is in the spans."""
+"""What torch shows from posting to arrival; what is waited for of it is in the spans."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,20 +81,30 @@ class RankTrace:
         self._pids: dict[Any, int] = {}
         for event in events:
             mark = Passage.of(event)
-            self.events.append(self._of_rank(event, mark))
+            renamed = self._of_rank(event, mark)
+            if renamed.get("ph") == "X" and str(renamed.get("name")).startswith(_TRANSFERS):
+                self.events += _beside(renamed, self._ids_from + TRANSFERS_FROM + len(self.events))
+                continue
+            self.events.append(renamed)
             if mark is not None and event.get("cat") != _ON_GPU:
-                self.marked.append((mark, self.events[-1]))
+                self.marked.append((mark, renamed))
+
+    @property
+    def _ids_from(self) -> int:
+        return self.rank * IDS_OF_A_RANK
 
     def _of_rank(self, event: Event, mark: Passage | None) -> Event:
         """The event with a name that people read, and with numbers that no other rank has."""
         changed = dict(event)
         if "pid" in event:
             number = self._pids.setdefault(event["pid"], len(self._pids))
-            changed["pid"] = self.rank * 1000 + number
+            changed["pid"] = (self.rank + 1) * 1000 + number  # 0 is the idle process to who reads traces
         if isinstance(event.get("id"), int):
-            changed["id"] = self.rank * IDS_OF_A_RANK + event["id"]
+            changed["id"] = self._ids_from + event["id"]
         if event.get("name") == "process_name":
             changed["args"] = {"name": f"rank {self.rank} {event['args'].get('name', '')}".strip()}
+        if event.get("name") == "process_sort_index":
+            changed["args"] = {"sort_index": changed["pid"]}
         if mark is not None:
             changed |= {"name": mark.name, "args": {"epoch of the rows": mark.posted + 1}}
         return changed
@@ -117,15 +127,25 @@ class RankTrace:
         return [{"name": name, "calls": calls[name], "self_s": own[name] / 1e6} for name in names]
 
     def _slices(self) -> Iterable[list[Event]]:
-        """Of every thread, without what runs beside its work: transfers, and the profiler itself."""
+        """Of every thread; what the profiler says about itself is left out."""
         threads: dict[Any, list[Event]] = defaultdict(list)
         for event in self.events:
-            beside = event.get("cat") in ("Trace", "overhead", _ON_GPU) or str(event.get("name")).startswith(
-                _TRANSFERS
-            )
-            if event.get("ph") == "X" and not beside:
+            if event.get("ph") == "X" and event.get("cat") not in ("Trace", "overhead", _ON_GPU):
                 threads[event["pid"], event["tid"]].append(event)
         return threads.values()
+
+
+def _beside(event: Event, number: int) -> list[Event]:
+    """The same in a row of its own: a transfer ends after the slice in which it began, and no slice may."""
+    common = {
+        "cat": "transfer",
+        "id": number,
+        "name": event["name"],
+        "pid": event["pid"],
+        "tid": event["tid"],
+    }
+    end = event["ts"] + event["dur"]
+    return [common | {"ph": "b", "ts": event["ts"]}, common | {"ph": "e", "ts": end}]
 
 
 def finished(ranks: Sequence[RankTrace]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_messages_are_arrows_from_sender_to_receiver() -> None:
     ranks = [RankTrace(rank, events_of(rank, peers[rank])) for rank in range(3)]
     trace = finished(ranks)
     found = sorted(
-        (begin["pid"] // 1000, end["pid"] // 1000) for begin, end in arrows(trace, "message").values()
+        (begin["pid"] // 1000 - 1, end["pid"] // 1000 - 1) for begin, end in arrows(trace, "message").values()
     )
     assert found == [(0, 1), (0, 2), (1, 0)]
     for begin, end in arrows(trace, "message").values():
@@ -102,6 +102,22 @@ def test_spans_that_torch_repeats_for_a_gpu_are_no_other_messages() -> None:
     assert len(arrows(finished([trace]), "message")) == 1
     assert {row["name"]: row["calls"] for row in trace.largest()}["epoch"] == 1
     assert not [event for event in trace.events if "bnsgcn:" in event["name"]]
+
+
+def test_transfers_are_beside_the_work() -> None:
+    """They end after the slice in which they begin; slices of a thread lie one in the other."""
+    events = [
+        slice_of("halo_wait", 0, 10),
+        slice_of("gloo:recv", 5, 100) | {"cat": "user_annotation"},
+        slice_of("gloo:recv", 6, 90) | {"cat": "user_annotation"},
+        {"ph": "X", "cat": "kernel", "name": "ncclDevKernel", "pid": 0, "tid": 7, "ts": 0, "dur": 9},
+    ]
+    trace = RankTrace(1, events)
+    found = [(event["ph"], event["ts"]) for event in trace.events if event.get("cat") == "transfer"]
+    assert found == [("b", 5), ("e", 105), ("b", 6), ("e", 96)]
+    assert len({event["id"] for event in trace.events if event.get("cat") == "transfer"}) == 2
+    assert [row["name"] for row in trace.largest()] == ["halo_wait", "ncclDevKernel"]
+    assert all(event["pid"] >= 2000 for event in trace.events)
 
 
 def test_the_largest_are_those_of_their_own_time() -> None:

@@ -50,6 +50,24 @@ def message_ends(events: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]
     return found
 
 
+def nested(events: list[dict[str, Any]]) -> bool:
+    """Whether of two slices of a thread one is within the other or after it, to a microsecond's rounding."""
+    threads: dict[Any, list[tuple[float, float]]] = {}
+    for event in events:
+        if event["ph"] == "X":
+            span = event["ts"], event["ts"] + event["dur"]
+            threads.setdefault((event["pid"], event["tid"]), []).append(span)
+    for spans in threads.values():
+        enclosing: list[float] = []
+        for begin, end in sorted(spans, key=lambda span: (span[0], -span[1])):
+            while enclosing and begin >= enclosing[-1] - 0.01:
+                enclosing.pop()
+            if enclosing and end > enclosing[-1] + 0.01:
+                return False
+            enclosing.append(end)
+    return True
+
+
 @pytest.mark.multi
 @pytest.mark.parametrize("pipeline", [False, True])
 def test_every_rank_has_a_trace_and_messages_have_two_ends(
@@ -70,10 +88,13 @@ def test_every_rank_has_a_trace_and_messages_have_two_ends(
         assert any(event["name"] == "halo_wait" for event in events)
         assert message_ends(events)
     both = trace_in(run_dir / "profile" / "ranks.json.gz")
-    assert {event["pid"] // 1000 for event in both if event["name"] == "epoch"} == {0, 1}
+    assert {event["pid"] // 1000 - 1 for event in both if event["name"] == "epoch"} == {0, 1}
+    assert nested(both)
+    epoch = next(event for event in both if event["name"] == "epoch")
+    assert not nested([*both, epoch | {"ts": epoch["ts"] + 1}]), "or else this shows nothing"
     for begin, end in message_ends(both).values():
         assert (begin["ph"], end["ph"]) == ("s", "f")
-        assert {begin["pid"] // 1000, end["pid"] // 1000} == {0, 1}, "a message goes from one to the other"
+        assert {begin["pid"] // 1000, end["pid"] // 1000} == {1, 2}, "a message goes from one to the other"
         assert begin["ts"] < end["ts"]
     largest = summaries[0]["profile"]["largest"]
     assert summaries[0]["profile"]["epochs"] == "3-5"
