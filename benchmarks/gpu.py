@@ -64,6 +64,7 @@ class Findings:
         took = time.monotonic() - start
         self.bodies.append(f"## {section.title}\n\n{section.body}\n\n({took:.0f} s)")
         self.raw[name] = section.raw
+        self.failed += [f"{name}: {what}" for what in section.failed]
         self.not_run += [f"{name}: {what}" for what in section.not_run]
 
 
@@ -77,6 +78,10 @@ def device_line() -> str:
         f"{found.total_memory / 2**30:.0f} GiB, {found.multi_processor_count} multiprocessors; "
         f"CUDA {torch.version.cuda}, {torch.cuda.device_count()} of them."
     )
+
+
+def listed(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "- nothing"
 
 
 def main() -> None:
@@ -96,11 +101,13 @@ def main() -> None:
         findings.run(name, SECTIONS[name], options)
     left_out = [name for name in SECTIONS if name not in arguments.only]
     findings.not_run += [f"{name}: not asked for" for name in left_out]
-    missing = "\n".join(f"- {line}" for line in findings.not_run) or "- nothing"
+    missing, failed = (listed(lines) for lines in (findings.not_run, findings.failed))
     write_record(
         "gpu",
         claim="What of the CUDA path ran here, and how fast.",
-        body="\n\n".join([device_line(), *findings.bodies, f"## Not run\n\n{missing}"]),
+        body="\n\n".join(
+            [device_line(), *findings.bodies, f"## Failed\n\n{failed}", f"## Not run\n\n{missing}"]
+        ),
         raw=findings.raw | {"not_run": findings.not_run, "failed": findings.failed},
         does_not_show="other devices, several GPUs.",
         before=before,

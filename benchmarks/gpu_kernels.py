@@ -141,19 +141,23 @@ def passes_over_rows(rows: int, device: torch.device) -> list[Pass]:
     ]
 
 
-def figures(each: Pass, made: dict[str, Kernels], rounds: int) -> list[Figure]:
-    """The pass with every backend; one that runs out of memory is left out."""
+def figures(each: Pass, made: dict[str, Kernels], rounds: int, failed: list[str]) -> list[Figure]:
+    """The pass with every backend; one that fails, or has no memory for it, is told of in `failed`."""
     found, wanted = [], None
     for name, kernels in made.items():
         try:
             result = each.compute(kernels).float()
             ms = device_ms(lambda kernels=kernels: each.compute(kernels), rounds).median  # type: ignore[misc]
-        except torch.OutOfMemoryError:
+        except Exception as error:
             torch.cuda.empty_cache()
+            first = (str(error).splitlines() or [""])[0]
+            failed.append(f"{each.what} by {name}: {type(error).__name__}: {first}")
             continue
-        error = None if wanted is None else float((result - wanted).abs().max() / wanted.abs().max())
+        error_of = None if wanted is None else float((result - wanted).abs().max() / wanted.abs().max())
         wanted = result if wanted is None else wanted
-        found.append(Figure(each.what, name, ms, each.moved_bytes / ms / 1e6, error))
+        found.append(Figure(each.what, name, ms, each.moved_bytes / ms / 1e6, error_of))
+        if error_of is not None and not error_of < 0.05:
+            failed.append(f"{each.what} by {name}: differs by {error_of:.1e}")
     return found
 
 
@@ -163,14 +167,15 @@ def measure(options: Options) -> Section:
     made, copied = backends(device), copy_gb_per_s(device)
     rounds, sizes = (5, QUICK) if options.quick else (15, FULL)
     found: list[Figure] = []
+    failed: list[str] = []
     for name, (rows, degree) in sizes.items():
         csr = power_law_block(rows, degree, device)
         block = Block(csr, made["torch"])
         for each in sums(csr, block, name, (torch.float32, torch.bfloat16)):
-            found += figures(each, made, rounds)
-        found += figures(attention(block, name), made, min(rounds, 3))
+            found += figures(each, made, rounds, failed)
+        found += figures(attention(block, name), made, min(rounds, 3), failed)
     for each in passes_over_rows(2_000_000, device):
-        found += figures(each, made, rounds)
+        found += figures(each, made, rounds, failed)
     lines = [
         [f.what, f.backend, f"{f.ms:.3f}", f"{f.gb_per_s:,.0f}", f"{f.gb_per_s / copied:.2f}",
          "-" if f.error is None else f"{f.error:.1e}"]
@@ -183,7 +188,7 @@ def measure(options: Options) -> Section:
         tried = tune(sizes["products-like"], made["triton"], device)
         raw["tiles"] = tried
         body += f"\n\n{table(['width', 'bytes', 'tile', 'ms'], tried)}"
-    return Section(title="Kernels", body=body, raw=raw)
+    return Section(title="Kernels", body=body, raw=raw, failed=failed)
 
 
 def tune(size: tuple[int, int], kernels: Kernels, device: torch.device) -> list[list[Any]]:
@@ -199,11 +204,11 @@ def tune(size: tuple[int, int], kernels: Kernels, device: torch.device) -> list[
 
 
 def candidates(width: int, dtype: torch.dtype) -> list[Any]:
-    """The recorded tile, and all that give a lane 4 to 32 numbers."""
+    """The recorded tile, and others that give a lane 8 to 32 numbers."""
     from bnsgcn.kernels.triton import tiles
 
-    others = itertools.product((1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8), (1, 2, 4, 8))
-    fitting = [each for each in others if 4 <= each[0] * each[1] * width / (32 * each[2]) <= 32]
+    others = itertools.product((1, 2, 4, 8, 16, 32, 64), (2, 4, 8), (2, 4))
+    fitting = [each for each in others if 8 <= each[0] * each[1] * width / (32 * each[2]) <= 32]
     return [tiles.sum_tile(width, dtype), *(tiles.Tile(r, a, width, warps) for r, a, warps in fitting)]
 
 

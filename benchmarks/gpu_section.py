@@ -33,6 +33,8 @@ class Section:
     raw: Any
     not_run: list[str] = dataclasses.field(default_factory=list)
     """What could not run here, and why."""
+    failed: list[str] = dataclasses.field(default_factory=list)
+    """What should have run."""
 
 
 def cuda() -> torch.device:

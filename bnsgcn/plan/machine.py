@@ -48,7 +48,7 @@ class Machine:
         base_bytes = peak_rss_bytes()
         on_gpu = means_cuda(config.device) and torch.cuda.is_available()
         dtype = torch.float64 if config.dtype == "float64" else torch.float32
-        kernels = select(config.kernel, "cpu", dtype)
+        kernels = select("auto" if config.kernel == "triton" else config.kernel, "cpu", dtype)
         x = torch.ones(_ROWS, config.hidden, dtype=dtype)
         weight = torch.ones(config.hidden, config.hidden, dtype=dtype)
         block = Block(_sample_csr(), kernels)

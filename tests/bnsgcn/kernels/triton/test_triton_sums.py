@@ -52,6 +52,20 @@ def test_equals_torchs_sum(
     torch.testing.assert_close(result.cpu().double(), wanted, atol=tolerance, rtol=tolerance)
 
 
+def test_the_comparison_notices_sums_that_are_left_waiting(
+    kernels: Kernels, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnsgcn.kernels.triton import row_schedule, row_sums
+
+    csr, dense = random_block(12, 20, 0.6, seed=4)
+    x = torch.randn(20, 5)
+    monkeypatch.setattr(row_schedule, "longest_segment", lambda rows, arcs: 4)
+    monkeypatch.setattr(row_sums, "add_waiting", lambda *_, **__: None)
+    out = torch.zeros(12, 5, device=device)
+    result = kernels.sum_rows(csr.to(device), x.to(device), out=out).cpu().double()
+    assert not torch.allclose(result, dense @ x.double(), atol=0.1)
+
+
 def test_bf16_rows_are_summed_in_float32(kernels: Kernels, device: torch.device) -> None:
     """257 ones: bfloat16 would stop at 256. The sum may be asked for as float32."""
     csr = block_of(torch.ones(1, 257, dtype=torch.bool)).to(device)
