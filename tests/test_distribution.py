@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from launch.options import Train
+from launch.parse import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("partition", "bnsgcn", "launch")
@@ -70,3 +75,27 @@ def test_the_wheel_holds_the_packages_whole(built: Path) -> None:
     assert files(ROOT, *PACKAGES) <= held
     assert {"launch/recipes/reddit.toml", "launch/slurm/train.sbatch", "bnsgcn/py.typed"} <= held
     assert not [name for name in held if name.startswith(("tests", "benchmarks"))]
+
+
+def test_the_image_is_made_of_what_is_there_and_runs_the_demo() -> None:
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    kept = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    copied = {name for step, words in steps if step == "COPY" for name in words.split()[:-1]}
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+    (base,) = (words for step, words in steps if step == "FROM")
+    assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base)
+    assert all("-c constraints.txt" in words for _, words in steps if "pip install" in words)
+    order = [step for step, _ in steps]
+    assert order.index("USER") > len(order) - 1 - order[::-1].index(
+        "RUN"
+    )  # nothing is installed as that user
+    assert isinstance(parse(json.loads(steps[-1][1])[1:]), Train)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    (version,) = re.findall(r"^version = (.+)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"bnsgcn:{version}\n" in (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
