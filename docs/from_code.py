@@ -84,10 +84,11 @@ def messages() -> str:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            found = list(dict.fromkeys(_messages(tree)))
+            said = dict.fromkeys(_messages(tree))
+            found = [each for each in said if re.search("[a-z]{3}", re.sub("<var>.*?</var>", "", each))]
             if found:
                 head = (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ")
-                lines += ["", f"**`{path.relative_to(ROOT)}`** {_text(head)}", ""]
+                lines += ["", f"**`{path.relative_to(ROOT)}`** {_text(head.replace('`', ''))}", ""]
                 lines += [f"- {message}" for message in found]
     return "\n".join(lines)
 
@@ -110,7 +111,11 @@ def _message(node: ast.expr) -> str:
         if isinstance(piece, ast.Constant):
             pieces.append(_text(str(piece.value)))
         elif isinstance(piece, ast.FormattedValue):
-            name = re.findall(r"[A-Za-z_]+", ast.unparse(piece.value))
+            said = ast.unparse(piece.value)
+            if re.match(r"_?near(est)?\(", said):
+                pieces.append("; did you mean <var>another</var>?")
+                continue
+            name = re.findall(r"[A-Za-z_]+", said)
             pieces.append(f"<var>{name[-1].strip('_').replace('_', ' ') if name else '…'}</var>")
     return "".join(pieces)
 
