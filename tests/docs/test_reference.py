@@ -85,6 +85,11 @@ def test_the_layout_page_names_every_room() -> None:
     assert set(named) == set(ROOMS)
 
 
+def test_security_says_of_every_command_where_it_listens() -> None:
+    listens = (ROOT / "SECURITY.md").read_text().partition("## What listens where")[2]
+    assert {name for name in COMMANDS if f"`{name}`" not in listens} == set()
+
+
 def test_the_readme_is_short_and_names_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
     assert readme.count("\n") < 150
