@@ -21,15 +21,17 @@ where that pays; `split_seed=0` seeds the 60/20/20 split of a source without one
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import io
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from partition.errors import UserError, nearest
+from partition.errors import UserError, nearest, one_line
 from partition.graph import Graph
 from partition.labels import checked_seed
 
@@ -82,6 +84,23 @@ class SourceSpec:
         if text not in ("true", "false"):
             raise UserError(f"{self.text}: {key}={self.options[key]} is neither true nor false")
         return text == "true"
+
+    def made_by(self, library: str, data_set: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+        """The first graph of a data set of another library, and what it is read with, its classes included.
+
+        Raises:
+            UserError: the library cannot make it.
+        """
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                made = data_set()
+                graph = made[0]
+        except Exception as error:  # whatever a download or an unpacking of theirs ends with
+            raise UserError(
+                f"{self.text}: {library} could not load it ({type(error).__name__}: {one_line(error)}); "
+                "put its raw files under root=FOLDER, or use npz:FILE"
+            ) from error
+        return graph, {"num_classes": int(getattr(made, "num_classes", 0) or 0), **self.of_library()}
 
     def of_library(self) -> dict[str, Any]:
         """What a graph of another library is read with, for `Graph.assembled`."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,21 +55,9 @@ def load(spec: SourceSpec) -> Graph:
     name, kind = _class(spec)
     taken = inspect.signature(kind).parameters
     options = {"raw_dir": str(spec.folder("root")) if spec.folder("root") else None, "verbose": False}
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            made = kind(**{key: value for key, value in options.items() if key in taken})
-            graph = made[0]
-    except Exception as error:  # whatever a download or an unpacking of theirs ends with
-        raise UserError(
-            f"{spec.text}: DGL could not load it ({type(error).__name__}: {one_line(error)}); "
-            "put its files under root=FOLDER, or use npz:FILE"
-        ) from error
-    read = Graph.from_dgl(
-        graph,
-        name=name,
-        num_classes=int(getattr(made, "num_classes", 0) or 0),
-        **spec.of_library(),
-    )
+    fitting = {key: value for key, value in options.items() if key in taken}
+    graph, given = spec.made_by("DGL", lambda: kind(**fitting))
+    read = Graph.from_dgl(graph, name=name, **given)
     return read.standardised() if spec.flag("standardise", default=name == "yelp") else read
 
 

@@ -8,13 +8,11 @@ features to mean 0 and variance 1 over the training nodes; it is the default for
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
 from pathlib import Path
 from typing import Any
 
-from partition.errors import UserError, nearest, one_line
+from partition.errors import UserError, nearest
 from partition.graph import Graph
 from partition.optional import optional
 from partition.sources import SourceSpec
@@ -30,21 +28,8 @@ def load(spec: SourceSpec) -> Graph:
         raise UserError(f"{spec.text}: {class_name} has several graphs; write pyg:{class_name}/NAME")
     root = spec.folder("root") or Path.home() / ".cache" / "bnsgcn" / "pyg" / class_name
     options = {"root": str(root), **({"name": name} if takes_name else {})}
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            made = kind(**options)
-            graph = made[0]
-    except Exception as error:  # whatever a download or an unpacking of theirs ends with
-        raise UserError(
-            f"{spec.text}: PyG could not load it ({type(error).__name__}: {one_line(error)}); "
-            "put its raw files under root=FOLDER, or use npz:FILE"
-        ) from error
-    read = Graph.from_pyg(
-        graph,
-        name=(name or class_name).lower(),
-        num_classes=int(getattr(made, "num_classes", 0) or 0),
-        **spec.of_library(),
-    )
+    graph, given = spec.made_by("PyG", lambda: kind(**options))
+    read = Graph.from_pyg(graph, name=(name or class_name).lower(), **given)
     return read.standardised() if spec.flag("standardise", default=class_name == "Yelp") else read
 
 
