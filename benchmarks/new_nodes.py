@@ -140,7 +140,8 @@ def verdict(groups: dict[tuple[int, str], list[dict[str, Any]]]) -> str:
 
     return (
         f"At most {above:.2f} times the arcs of the neighbourhood itself are computed. Within the aim of "
-        f"{AIM:.0%} of the arcs of a full pass: {within('arcs')}; as good as can be were: {within('least_arcs')}."
+        f"{AIM:.0%} of the arcs of a full pass: {within('arcs')}; by the neighbourhood itself it could be "
+        f"{within('least_arcs')}."
     )
 
 
