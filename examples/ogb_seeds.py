@@ -1,6 +1,6 @@
 """A data set of the Open Graph Benchmark with several seeds, and what its leaderboard asks for.
 
-python examples/ogb_seeds.py [SEEDS [FOLDER]]      SEEDS such as 0-9; FOLDER: where OGB keeps its files
+python examples/ogb_seeds.py [SEEDS [FOLDER [EPOCHS]]]      SEEDS such as 0-9; FOLDER: where OGB keeps files
 
 What was stopped goes on when it is started again.
 """
@@ -10,7 +10,7 @@ import sys
 import bnsgcn
 
 
-def main(seeds: str = "0-9", folder: str = "dataset") -> None:
+def main(seeds: str = "0-9", folder: str = "dataset", epochs: str = "200") -> None:
     """Train on ogbn-arxiv."""
     found = bnsgcn.train_seeds(
         f"ogb:ogbn-arxiv,root={folder}",
@@ -21,7 +21,7 @@ def main(seeds: str = "0-9", folder: str = "dataset") -> None:
         hidden=256,
         dropout=0.5,
         lr=0.01,
-        epochs=200,
+        epochs=int(epochs),
         run_dir=f"{folder}/runs/arxiv",
         resume=True,
     )

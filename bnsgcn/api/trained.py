@@ -49,7 +49,7 @@ class Run:
         found = RunFolder(self.path).summary()
         if found is None:
             return f"Run({str(self.path)!r}, not at its end)"
-        return f"Run({str(self.path)!r}, test {found['metric']} {found['test_score']})"
+        return f"Run({str(self.path)!r}, test {found['metric']} {as_number(found['test_score']):.4f})"
 
     @property
     def config(self) -> TrainConfig:

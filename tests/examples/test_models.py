@@ -30,6 +30,7 @@ from tests.bnsgcn.peer_layers import (
     layer_difference,
     random_graph,
     seeded,
+    weights_of,
 )
 from tests.bnsgcn.runs import Recorded, largest_difference, one_run, record
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -114,10 +115,13 @@ def test_the_comparison_notices(
 
 
 def adjacency(graph: Graph, *, self_loops: bool) -> Tensor:
-    """[N, N]: how many arcs go into the row's node from the column's."""
+    """[N, N]: what the arcs weigh that go into the row's node from the column's."""
     source, target = arcs_of(graph, self_loops=self_loops)
+    weights = torch.ones(source.shape[0], dtype=torch.float64)
+    if graph.weights is not None:
+        weights = weights_of(graph, self_loops=self_loops)
     dense = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.float64)
-    return dense.index_put_((target, source), torch.ones((), dtype=torch.float64), accumulate=True)
+    return dense.index_put_((target, source), weights, accumulate=True)
 
 
 class Dense(torch.nn.Module):
@@ -148,14 +152,18 @@ class DenseAttention(Dense):
 
 @pytest.mark.parametrize("self_loops", [True, False])
 @pytest.mark.parametrize(
-    ("conv", "peer"),
-    [(own_convolutions.GINConv, DenseGin), (own_convolutions.AttentionConv, DenseAttention)],
+    ("conv", "peer", "weighted"),
+    [
+        (own_convolutions.GINConv, DenseGin, False),
+        (own_convolutions.GINConv, DenseGin, True),
+        (own_convolutions.AttentionConv, DenseAttention, False),
+    ],
 )
 def test_a_convolution_of_ones_own_is_what_a_dense_matrix_makes(
-    conv: Any, peer: Any, self_loops: bool, tmp_path: Path
+    conv: Any, peer: Any, weighted: bool, self_loops: bool, tmp_path: Path
 ) -> None:
     """Outputs and all gradients; with other self loops the comparison fails."""
-    graph = random_graph(1)
+    graph = random_graph(1, weighted=weighted)
     made = seeded(conv(FEATURES, 4), 1)
     dense = peer(made, adjacency(graph, self_loops=self_loops))
     assert layer_difference(graph, made, dense, tmp_path, self_loops=self_loops) < TOLERANCE

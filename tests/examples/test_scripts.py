@@ -86,18 +86,18 @@ def test_arrays_own_model(ran) -> None:
 def test_ogb_seeds(ran, tmp_path: Path) -> None:
     needs("pandas")
     small_files.write_arxiv(tmp_path)
-    out = ran("ogb_seeds.py", "0,1", tmp_path)
+    out = ran("ogb_seeds.py", "0,1", tmp_path, 30)
     entry = re.search(
         r"  Test accuracy        (0\.\d{4}) ± 0\.\d{4} \(2 seeds\)\n"
         r"  Validation accuracy  0\.\d{4} ± 0\.\d{4} \(2 seeds\)\n"
         r"  #Params              [\d,]+\n"
         r"  Hardware             1 x .*\n"
-        r"the best of them is Run\(.*seed_[01]', test accuracy 0\.\d+\)\n$",
+        r"the best of them is Run\(.*seed_[01]', test accuracy 0\.\d{4}\)\n$",
         out,
     )
     assert entry, out
     assert float(entry[1]) > 0.6
-    again = ran("ogb_seeds.py", "0,1", tmp_path)
+    again = ran("ogb_seeds.py", "0,1", tmp_path, 30)
     assert again.count("has ended") == 2
     assert again.endswith(entry[0])
 

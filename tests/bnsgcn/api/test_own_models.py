@@ -258,6 +258,19 @@ def test_what_is_no_model_of_a_graph_is_one_line(model: Any, line: str, tmp_path
         trained(tmp_path, model)
 
 
+def test_inside_torchrun_no_workers_are_started(
+    run: bnsgcn.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    line = f"run.predict starts workers, which .* cannot; use bnsgcn predict {run.path} --out FILE.npy after"
+    with pytest.raises(UserError, match=line):
+        run.predict()
+    with pytest.raises(UserError, match=r"run.evaluate starts workers, .*; use bnsgcn evaluate"):
+        run.evaluate()
+    with pytest.raises(UserError, match=r"bnsgcn.train_seeds starts workers, .* use bnsgcn train --seeds"):
+        bnsgcn.train_seeds(small_graph(), [1, 2], run_dir=tmp_path / "runs")
+
+
 SCRIPT = """
 import bnsgcn
 from tests.bnsgcn.api.small import TwoLayers
