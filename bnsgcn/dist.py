@@ -20,7 +20,7 @@ import torch
 import torch.distributed as torch_dist
 from torch import Tensor
 
-from bnsgcn.device.place import common_backend, pick_backend, pick_device
+from bnsgcn.device.place import common_backend, exact_device, pick_backend, pick_device
 from bnsgcn.device.staging import TAGS, Staging, Step, Work, pieces_of
 from bnsgcn.device.streams import Streams, streams_of
 from bnsgcn.meeting import meet
@@ -54,7 +54,7 @@ class World:
     @classmethod
     def single(cls, device: str = "cpu") -> World:
         """A world of one worker, without a process group."""
-        place = torch.device(device)
+        place = exact_device(device)
         return cls(rank=0, size=1, device=place, streams=streams_of(place))
 
     @classmethod
@@ -116,7 +116,7 @@ class World:
                 world_size=size,
                 timeout=datetime.timedelta(seconds=timeout_s),
             )
-        backend, place = "gloo" if size > 1 else None, torch.device(device)
+        backend, place = "gloo" if size > 1 else None, exact_device(device)
         streams = streams or streams_of(place)
         return cls._in_group(backend, streams, rank=rank, size=size, device=place, timeout_s=timeout_s)
 

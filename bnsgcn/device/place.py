@@ -29,6 +29,12 @@ def memory_of(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).total_memory) // sharing
 
 
+def exact_device(name: str) -> torch.device:
+    """The device of that name, with its number: `cuda` is the current one."""
+    device = torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
+
+
 def pick_device(name: str) -> torch.device:
     """The device that an option of TrainConfig means here: of several GPUs one's own, else a shared one.
 
@@ -50,8 +56,6 @@ def pick_device(name: str) -> torch.device:
         ) from error
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     torch.cuda.set_device(device)
-    # Products are the same every time although they run on several streams; before the first of them.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return device
 
 

@@ -13,6 +13,7 @@ counts what is copied and waited for, and copies as late as a device may.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -129,5 +130,9 @@ class CudaStreams:
 
 
 def streams_of(device: torch.device) -> Streams | None:
-    """The streams of a CUDA device; a CPU needs none."""
-    return CudaStreams(device) if device.type == "cuda" else None
+    """The streams of a CUDA device; a CPU needs none. Before its first product."""
+    if device.type != "cuda":
+        return None
+    # Products then are the same every time, although there are several streams.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return CudaStreams(device)

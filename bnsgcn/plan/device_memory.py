@@ -62,6 +62,8 @@ def _smaller(parts_dir: str | Path, config: TrainConfig) -> Iterator[tuple[str, 
     """Options that may be tried in place of those of `config`, each by itself; of each the largest first."""
     if config.features == "device" and not has_sparse_input(read_manifest(parts_dir)):
         yield "features", "host"
+    if config.storage == "fp32" and config.dtype == "float32":
+        yield "storage", "bf16"
     width = config.hidden // 2
     while width >= _NARROWEST and width % (config.heads if config.model == "gat" else 1) == 0:
         yield "hidden", width

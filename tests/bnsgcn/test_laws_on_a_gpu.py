@@ -31,7 +31,10 @@ ON_ONE_GPU: dict[str, Any] = {"device": "cuda", "timeout_s": 240}
 TOLERANCE = 1e-9
 
 
-@pytest.mark.parametrize(("kind", "method", "config"), law1.CASES[::3])
+ON_THE_HOST = law1.case("single", model="sage", precompute=True, features="host")
+
+
+@pytest.mark.parametrize(("kind", "method", "config"), [*law1.CASES[::3], ON_THE_HOST])
 def test_law_1(
     kind: str, method: str, config: TrainConfig, parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
@@ -81,7 +84,7 @@ def test_law_4(options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Pat
         assert found == [(True, True)] * (law4.EPOCHS * config.layers)
 
 
-@pytest.mark.parametrize("options", law5.OPTIONS, ids=law5.name_of)
+@pytest.mark.parametrize("options", [*law5.OPTIONS, {"storage": "bf16"}], ids=law5.name_of)
 def test_law_5(options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Path) -> None:
     config, folder = dataclasses.replace(law5.BASE, **options), parts_folder("single", 2)
     first, again = (run_ranks(law5.digests, 2, tmp_path, folder, config, **ON_ONE_GPU) for _ in range(2))
