@@ -94,8 +94,8 @@ def elementwise(kernels: Any, dtype: torch.dtype, features: int) -> None:
     autograd.dropout(kernels, x, Mask(torch.arange(50), 7, 0.5))
 
 
-def attention(kernels: Any, csr: Csr, dtype: torch.dtype, width: int) -> None:
-    shapes = (csr.num_rows, 4), (csr.num_cols, 4), (csr.num_cols, 4, width)
+def attention(kernels: Any, csr: Csr, dtype: torch.dtype, heads: int, width: int) -> None:
+    shapes = (csr.num_rows, heads), (csr.num_cols, heads), (csr.num_cols, heads, width)
     leaves = [torch.ones(shape, dtype=dtype, requires_grad=True) for shape in shapes]
     shift = kernels.row_max(csr, leaves[1].detach())
     block = Block(csr, kernels)
@@ -105,19 +105,20 @@ def attention(kernels: Any, csr: Csr, dtype: torch.dtype, width: int) -> None:
 
 def call_everything(kernels: Any, csr: Csr, dtype: torch.dtype, features: int) -> None:
     sums(kernels, csr, dtype, features)
-    attention(kernels, csr, dtype, features // 4)
+    attention(kernels, csr, dtype, 4 if features > 4 else 1, max(1, features // 4))
     packing(kernels, dtype, features)
     elementwise(kernels, dtype, features)
 
 
 def call_in_every_way(kernels: Any) -> None:
-    """Number formats, widths that vectors fit and others, ids and places of 64 bits."""
+    """Number formats, widths that vectors fit and others, one column, ids and places of 64 bits."""
     from bnsgcn.kernels.triton import tiles
 
     csr = block_with_long_rows()
     long_ids = dataclasses.replace(csr, indptr=csr.indptr.long(), indices=csr.indices.long())
     for dtype, features in itertools.product((torch.float32, torch.bfloat16), (128, 47)):
         call_everything(kernels, csr, dtype, features)
+    call_everything(kernels, csr, torch.float32, 1)
     call_everything(kernels, long_ids, torch.float64, 33)
     with mock.patch.object(tiles, "INT32_MAX", 0):
         call_everything(kernels, csr, torch.float32, 128)

@@ -15,7 +15,7 @@ from tests.bnsgcn.kernels.dense_blocks import random_block
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
 
-MODELS = [{"model": "gcn"}, {"model": "sage", "amp": "bf16"}, {"model": "gat", "heads": 2}]
+MODELS = [{"model": "gcn"}, {"model": "sage", "storage": "bf16"}, {"model": "gat", "heads": 2}]
 
 
 @pytest.mark.parametrize("options", MODELS)
@@ -31,7 +31,7 @@ def test_an_epoch_is_that_of_torchs_kernels(
         trainer = trainer_of(World.single(place), folder, config)
         losses.append([trainer.train_epoch()["loss"] for _ in range(2)])
         weights.append(torch.cat([p.detach().cpu().flatten() for p in trainer.model.parameters()]))
-    tolerance = 1e-2 if "amp" in options else 1e-4
+    tolerance = 1e-2 if "storage" in options else 1e-4
     assert losses[0] == pytest.approx(losses[1], rel=tolerance)
     torch.testing.assert_close(*weights, atol=10 * tolerance, rtol=0)
     assert losses[0][0] != losses[0][1]
