@@ -109,7 +109,13 @@ def test_notebook(tmp_path: Path) -> None:
 
     book = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in book.cells), "outputs are not kept"
-    NotebookClient(book, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        book,
+        timeout=200,
+        startup_timeout=120,
+        iopub_timeout=60,  # else what a busy machine shows late is left out
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
     said = {}
     for index, cell in enumerate(book.cells):
         pieces = [
@@ -118,11 +124,14 @@ def test_notebook(tmp_path: Path) -> None:
         ]
         said[index] = "".join(pieces)
     whole = "\n".join(said.values())
-    assert "sage on synthetic · 3,000 nodes" in whole
-    assert re.search(r"^ +40 +\d\.\d+ +\d\.\d+ ", whole, re.MULTILINE), "a line for the last epoch"
-    assert "val_score" in whole
-    assert "((3000, 32), array([" in whole
-    assert "TwoLayers on synthetic" in whole
-    assert "GNN(" in whole
-    assert "Run('runs/own', test accuracy " in whole
+    assert re.search(r"^ +40 +\d\.\d+ +\d\.\d+ ", whole, re.MULTILINE), whole  # the last epoch's line
+    for words in (
+        "sage on synthetic · 3,000 nodes",
+        "val_score",
+        "((3000, 32), array([",
+        "GNN(",
+        "TwoLayers on synthetic",
+        "Run('runs/own', test accuracy 0.",
+    ):
+        assert words in whole, whole
     assert (tmp_path / "model.safetensors").is_file()
