@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import pymetis
 
 from partition.adjacency import Adjacency, Int64Array
 from partition.assign.recipe import Progress, Recipe
@@ -74,6 +73,8 @@ def metis_csr(
     """METIS k-way of a symmetric adjacency; `weights` int64 [N] are balanced within `imbalance`."""
     if parts == 1:
         return np.zeros(adjacency.num_nodes, np.int32)
+    import pymetis  # what trains on parts made elsewhere need not have it
+
     options = pymetis.Options(
         seed=(seed + 1) % 2**63,  # METIS hands it to srand, for which 0 and 1 are the same
         objtype=OBJECTIVE_CODES[objective],
