@@ -9,8 +9,8 @@ import shutil
 
 from bnsgcn.capacity import core_count
 from bnsgcn.config import BackendName, DeviceName
-from bnsgcn.show.face import short
 from bnsgcn.show.say import say
+from bnsgcn.show.units import short
 from bnsgcn.workers.local import run_local
 from bnsgcn.workers.outcome import WorkerFailure
 from bnsgcn.workers.worker import Job

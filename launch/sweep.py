@@ -18,8 +18,8 @@ from typing import Any
 from bnsgcn.record.json_file import write_object, write_whole
 from bnsgcn.record.seeds import number
 from bnsgcn.show.columns import Column
-from bnsgcn.show.face import duration
 from bnsgcn.show.say import say
+from bnsgcn.show.units import duration
 from bnsgcn.workers.outcome import WorkerFailure
 from bnsgcn.workers.series import train_once
 from launch.grid import Member, read_grid

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from bnsgcn.show.columns import Column, table
-from bnsgcn.show.face import duration, short, size
+from bnsgcn.show.units import duration, short, size
 from partition.errors import printable
 from partition.quality import Quality
 

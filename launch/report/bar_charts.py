@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnsgcn.show.face import short
+from bnsgcn.show.units import short
 from launch.report.canvas import Canvas
 from launch.report.palette import light
 from launch.report.thinning import Floats

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bnsgcn.record.recorded import RecordedRun
-from bnsgcn.show.face import duration, size
+from bnsgcn.show.units import duration, size
 from launch.report.bar_charts import Stack, draw_bars, height_of
 from launch.report.canvas import Canvas, Chart
 from launch.report.grouped import Group, Spread

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bnsgcn.record.medians import WARM_UP_EPOCHS
 from bnsgcn.record.recorded import RecordedRun
-from bnsgcn.show.face import duration, size
+from bnsgcn.show.units import duration, size
 from partition.errors import printable
 from partition.quality import Quality
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bnsgcn.record.json_file import write_whole
-from bnsgcn.show.face import size
 from bnsgcn.show.say import say
+from bnsgcn.show.units import size
 from launch.options import Report
 from launch.report.asked_runs import CONFIG, asked_runs
 from launch.report.canvas import save_figures

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bnsgcn.record.recorded import RecordedRun
-from bnsgcn.show.face import duration, number, short, size
+from bnsgcn.show.units import duration, number, short, size
 from launch.report.findings import findings, percent
 from launch.report.repeated import changed, command_again
 from launch.report.run_charts import LOADS, bytes_of, charts_of, metric_of

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnsgcn.record.recorded import RecordedRun
-from bnsgcn.show.face import duration, short, size
+from bnsgcn.show.units import duration, short, size
 from launch.report.bar_charts import Stack, draw_bars, draw_heat, height_of
 from launch.report.canvas import Canvas, Chart
 from launch.report.findings import median, of_ranks, percent, steady

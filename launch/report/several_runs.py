@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bnsgcn.record.recorded import RecordedRun
-from bnsgcn.show.face import duration, number, size
+from bnsgcn.show.units import duration, number, size
 from launch.report.compared_charts import compared, ranked
 from launch.report.findings import findings, percent, seen_again
 from launch.report.grouped import Group, Spread, grouped

@@ -66,3 +66,4 @@ def test_kinds_are_told_apart() -> None:
     assert found.told == [counting]
     assert [each["name"] for each in found.makers] == ["Counting", "in_a_file"]
     assert following(None).names is None
+    assert bnsgcn.Listener is bnsgcn.Tracker, "the name before"

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 
 from bnsgcn.show import face as faces
+from bnsgcn.show import units
 from bnsgcn.show.face import LiveFace, PlainFace, epochs_table, face, headline, last_block
 from bnsgcn.train.seal import Best, Seal
 
@@ -169,7 +170,7 @@ def test_columns_are_whole_or_left_out(width: int, missing: set[str], sent: floa
         assert (name in heads) == (name not in missing)
     assert len(heads) == len(line) <= width
     if "sent" not in missing:
-        assert line.endswith(f" {faces.size(sent)}")
+        assert line.endswith(f" {units.size(sent)}")
 
 
 def lines_of(shown: str) -> list[str]:
@@ -267,20 +268,20 @@ def test_names_from_outside_move_no_cursor(tmp_path: Path) -> None:
 
 
 def test_units() -> None:
-    assert [faces.size(value) for value in (0, 999, 1_500, 2.5e6, 3e9, None)] == [
+    assert [units.size(value) for value in (0, 999, 1_500, 2.5e6, 3e9, None)] == [
         "0 B", "999 B", "1.5 kB", "2.5 MB", "3.00 GB", "-"
     ]  # fmt: skip
-    assert [faces.duration(value) for value in (0.0005, 0.25, 2, math.nan)] == [
+    assert [units.duration(value) for value in (0.0005, 0.25, 2, math.nan)] == [
         "0.5 ms",
         "250.0 ms",
         "2.00 s",
         "-",
     ]
-    assert [faces.clock(value) for value in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
-    assert [faces.short(value) for value in (999, 9_999, 58_000, 5_800_000, 3.2e9)] == [
+    assert [units.clock(value) for value in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+    assert [units.short(value) for value in (999, 9_999, 58_000, 5_800_000, 3.2e9)] == [
         "999", "9,999", "58.0 k", "5.8 M", "3.2 G"
     ]  # fmt: skip
-    assert faces.duration(123_456.7) == "123457 s"
-    assert faces.size(1.2e15) == "1200000.00 GB"
-    assert [faces.number(value) for value in (math.nan, 0.5, 1e30)] == ["-", "0.5000", "1.00e+30"]
+    assert units.duration(123_456.7) == "123457 s"
+    assert units.size(1.2e15) == "1200000.00 GB"
+    assert [units.number(value) for value in (math.nan, 0.5, 1e30)] == ["-", "0.5000", "1.00e+30"]
     assert faces.best_checkpoint(Path("nowhere")) is None
