@@ -208,7 +208,8 @@ class World:
             return self._point_to_point(received, sent, receives, sends, tag)
         row_bytes = sent.element_size() * sent.shape[1:].numel()
         pieces = pieces_of(receives, row_bytes, tag), pieces_of(sends, row_bytes, tag)
-        return Pending(self._staging.post(received, sent, *pieces), (received, sent), self)
+        senders = [piece.peer for piece in pieces[0]]
+        return Pending(self._staging.post(received, sent, *pieces), (received, sent), self, senders)
 
     def _point_to_point(
         self,

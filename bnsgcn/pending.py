@@ -60,7 +60,8 @@ class Pending:
             try:
                 work.wait()
             except RuntimeError as error:
-                peer = self._peers[number] if self._peers else None
+                peers = self._peers or ()
+                peer = peers[number] if number < len(peers) else None
                 timeout_s = self._holder.timeout_s if self._holder else float("inf")
                 raise_meaning(error, time.monotonic() - began_s, timeout_s, peer)
         self._works, self._tensors = (), ()

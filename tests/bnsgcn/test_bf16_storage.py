@@ -21,7 +21,7 @@ from bnsgcn.train.trainer import Trainer
 from partition.errors import UserError
 from partition.store import open_part
 from tests.bnsgcn import test_law5_reproducible as law5
-from tests.bnsgcn.runs import Recorded, run_on, trainer_of
+from tests.bnsgcn.runs import Recorded, one_run, record, run_on, trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import run_ranks
 
@@ -57,15 +57,14 @@ def test_parts_and_float32_are_near(
     one = run_on(parts_folder("single", 1), 1, config, tmp_path, STEPS)
     exact = run_on(parts_folder("single", 1), 1, dataclasses.replace(config, storage="fp32"), tmp_path, STEPS)
     assert 0 < apart(one, exact) < BOUND
-    for parts in (2, 4):
-        many = run_on(parts_folder("single", parts), parts, config, tmp_path, STEPS)
-        assert apart(many, one) < BOUND, parts
+    many = run_on(parts_folder("single", 3), 3, config, tmp_path, STEPS)
+    assert apart(many, one) < BOUND
     other = run_on(parts_folder("single", 1), 1, dataclasses.replace(config, seed=1), tmp_path, STEPS)
     assert apart(other, one) > BOUND, "the comparison would let another run pass"
 
 
 @pytest.mark.multi
-@pytest.mark.parametrize("options", [{}, law5.ALL, law5.OPTIONS[6]], ids=law5.name_of)
+@pytest.mark.parametrize("options", [{}, law5.ALL], ids=law5.name_of)
 def test_same_bits_twice_and_resumed(
     options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
@@ -75,6 +74,14 @@ def test_same_bits_twice_and_resumed(
     assert first[0] == first[1]
     ends = run_ranks(law5.stopped_everywhere, 2, tmp_path, folder, tmp_path / "run", config)
     assert ends == [[first[0][-1]] * (law5.EPOCHS - 1)] * 2
+
+
+@pytest.mark.multi
+def test_features_in_host_memory_are_rounded_alike(parts_folder: PartsFolder, tmp_path: Path) -> None:
+    folder, near = parts_folder("single", 2), run_on(parts_folder("single", 2), 2, BASE, tmp_path, STEPS)
+    config = dataclasses.replace(BASE, features="host")
+    far = one_run(run_ranks(record, 2, tmp_path, folder, config, STEPS, device="late"))
+    assert apart(far, near) < BOUND
 
 
 @pytest.mark.parametrize("kind", ["sparse", "single"])

@@ -18,6 +18,7 @@ import torch
 from bnsgcn.config import TrainConfig
 from bnsgcn.device import staging
 from bnsgcn.dist import World
+from bnsgcn.pending import PeerLost
 from tests.bnsgcn.device.late_streams import LateMark, LateStreams
 from tests.bnsgcn.runs import record
 from tests.bnsgcn.small_graphs import PartsFolder
@@ -129,3 +130,28 @@ def test_a_run_through_staging_is_bitwise_that_of_a_cpu(
     )
     assert [rank.digests for rank in staged] == [rank.digests for rank in plain]
     assert len(set(plain[0].digests)) == 4
+
+
+def what_is_seen(world: World) -> str:
+    """The words of the error when rank 1 takes no part."""
+    if world.rank == 1:
+        return ""
+    with pytest.raises(PeerLost) as caught:
+        world.all_to_all(torch.zeros(3, 1), torch.ones(3, 1), [0, 3], [0, 3]).wait()
+    return str(caught.value)
+
+
+def left(world: World, meeting: Path) -> str:
+    """In a group of its own with a short timeout."""
+    world.close()
+    brief = World.join(str(meeting), rank=world.rank, size=2, timeout_s=1, streams=LateStreams())
+    try:
+        brief.barrier()
+        return what_is_seen(brief)
+    finally:
+        brief.close()
+
+
+@pytest.mark.multi
+def test_a_lost_peer_is_named(tmp_path: Path) -> None:
+    assert "rank 1" in run_ranks(left, 2, tmp_path, tmp_path / "brief", fresh=True)[0]
