@@ -7,6 +7,7 @@ Shapes:
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -37,22 +38,28 @@ def compiled() -> Native:
     return native
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How a stream weighs the parts for a node; see stream.c."""
+
+    ldg: bool
+    extra: float
+    share: float
+    alpha: float
+    cap: float
+
+
 def stream_pass(
     adjacency: Adjacency,
     part_of: Int32Array,
     load: Work,
     size: Int64Array,
-    *,
-    ldg: bool,
-    extra: float,
-    share: float,
-    alpha: float,
-    cap: float,
+    how: Scoring,
     native: ctypes.CDLL | None,
 ) -> int:
     """Give every node its best part, in order; `part_of` [N], `load` and `size` [P] change. Nodes moved."""
     if native is None:
-        return _stream(adjacency, part_of, load, size, ldg, extra, share, alpha, cap)
+        return _stream(adjacency, part_of, load, size, how)
     assert adjacency.indices.dtype == np.int32
     near = np.zeros(load.size, np.int32)
     return int(
@@ -61,11 +68,7 @@ def stream_pass(
             load.size,
             adjacency.indptr.ctypes.data,
             adjacency.indices.ctypes.data,
-            int(ldg),
-            extra,
-            share,
-            alpha,
-            cap,
+            *dataclasses.astuple(how),
             part_of.ctypes.data,
             load.ctypes.data,
             size.ctypes.data,
@@ -74,21 +77,11 @@ def stream_pass(
     )
 
 
-def _stream(
-    adjacency: Adjacency,
-    part_of: Int32Array,
-    load: Work,
-    size: Int64Array,
-    ldg: bool,
-    extra: float,
-    share: float,
-    alpha: float,
-    cap: float,
-) -> int:
+def _stream(adjacency: Adjacency, part_of: Int32Array, load: Work, size: Int64Array, how: Scoring) -> int:
     moved, indptr, indices = 0, adjacency.indptr, adjacency.indices
     for node in range(part_of.size):
         row = indices[indptr[node] : indptr[node + 1]]
-        work = (row.size + extra) * share
+        work = (row.size + how.extra) * how.share
         old = int(part_of[node])
         if old >= 0:
             if size[old] == 1:
@@ -97,8 +90,10 @@ def _stream(
             size[old] -= 1
         owners = part_of[row]
         near = np.bincount(owners[owners >= 0], minlength=load.size)
-        score = near * (1.0 - load / cap) if ldg else near - alpha * np.sqrt(np.maximum(load, 0.0))
-        room = np.flatnonzero(load + work <= cap)
+        score = (
+            near * (1.0 - load / how.cap) if how.ldg else near - how.alpha * np.sqrt(np.maximum(load, 0.0))
+        )
+        room = np.flatnonzero(load + work <= how.cap)
         if room.size:
             best = int(room[np.lexsort((room, load[room], -score[room]))[0]])
         else:

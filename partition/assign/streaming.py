@@ -20,7 +20,7 @@ import numpy as np
 
 from partition.adjacency import Adjacency, Int64Array, row_numbers, splits_from_counts
 from partition.assign.metis import metis_csr
-from partition.assign.passes import cluster_pass, compiled, stream_pass
+from partition.assign.passes import Scoring, cluster_pass, compiled, stream_pass
 from partition.assign.recipe import Progress, Recipe
 from partition.errors import UserError
 from partition.refine import PartOf
@@ -39,19 +39,15 @@ def stream_parts(adjacency: Adjacency, recipe: Recipe, progress: Progress) -> Pa
     part_of: PartOf = np.full(nodes, -1, np.int32)
     load, size = np.zeros(recipe.parts), np.zeros(recipe.parts, np.int64)
     native = _native(arcs)
+    how = Scoring(
+        ldg=recipe.option != "fennel",
+        extra=extra,
+        share=recipe.parts / (arcs + extra * nodes),
+        alpha=0.75 * arcs / nodes,
+        cap=recipe.imbalance,
+    )
     for number in range(PASSES):
-        moved = stream_pass(
-            adjacency,
-            part_of,
-            load,
-            size,
-            ldg=recipe.option != "fennel",
-            extra=extra,
-            share=recipe.parts / (arcs + extra * nodes),
-            alpha=0.75 * arcs / nodes,
-            cap=recipe.imbalance,
-            native=native,
-        )
+        moved = stream_pass(adjacency, part_of, load, size, how, native)
         progress(f"{recipe.option or 'ldg'} pass {number + 1} of at most {PASSES}: {moved:,} nodes moved")
         if moved <= nodes // 100:
             break

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from partition.assign import Recipe, assign
 from partition.assign.metis import metis_csr, work_weights
-from partition.assign.passes import cluster_pass, compiled, stream_pass
+from partition.assign.passes import Scoring, cluster_pass, compiled, stream_pass
 from partition.assign.streaming import coarse_graph
 from partition.build import partition_graph
 from partition.graph import Graph
@@ -44,13 +44,8 @@ def test_compiled_and_python_stream_passes_are_the_same(seed: int, parts: int, a
     for native in (compiled().library, None):
         part_of = np.full(24, -1, np.int32)
         load, size = np.zeros(parts), np.zeros(parts, np.int64)
-        moved = [
-            stream_pass(
-                graph.adjacency, part_of, load, size,
-                ldg=ldg, extra=2.0, share=parts / (graph.num_arcs + 48), alpha=1.5, cap=1.1, native=native,
-            )
-            for _ in range(3)
-        ]  # fmt: skip
+        how = Scoring(ldg=ldg, extra=2.0, share=parts / (graph.num_arcs + 48), alpha=1.5, cap=1.1)
+        moved = [stream_pass(graph.adjacency, part_of, load, size, how, native) for _ in range(3)]
         results.append((moved, part_of.tolist(), load.tolist(), size.tolist()))
     assert results[0] == results[1]
 
