@@ -56,7 +56,7 @@ def draw_bars(
     )
     top = canvas.legend_height([piece.label for piece in pieces]) + 4 if len(pieces) > 1 else 12.0
     top += canvas.font * 1.4 if mark else 0
-    left = min(canvas.room(names) + 14, canvas.width * 0.36)
+    left = canvas.room_beside(names)
     axes = canvas.axes(left=left, right=canvas.room(ends) + 16, top=top, bottom=40)
     places = np.arange(len(names), dtype=float)
     starts = np.full(len(names), base)
@@ -86,7 +86,7 @@ def draw_bars(
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=light("grid"), linewidth=1)
     axes.set_yticks([])
-    axes.set_xlabel(x, color=light("muted"), fontsize=canvas.font, labelpad=4)
+    axes.set_xlabel(x, color=light("muted"), fontsize=canvas.font, labelpad=4, loc="right")
 
 
 def _name_rows(canvas: Canvas, axes: Any, names: Sequence[str], left: float) -> None:

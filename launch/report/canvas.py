@@ -66,6 +66,10 @@ class Canvas:
         """Pixels that the longest of `texts` takes."""
         return max((len(text) for text in texts), default=0) * self.font * LETTER
 
+    def room_beside(self, names: Sequence[str]) -> float:
+        """Pixels for names to the left of rows: what they take, as long as that leaves room for the rows."""
+        return min(self.room(names) + 16, self.width * (0.54 if self.narrow else 0.4))
+
     def axes(
         self, *, left: float = 46, right: float = 14, top: float = 26, bottom: float = 40, share: float = 1.0
     ) -> Any:

@@ -120,7 +120,7 @@ def curve(groups: Sequence[Group], name: str, metric: str, along: OfRun, unit: s
             whole=unit == "epoch",
         ),
         note=f"{thin}{grey}".strip(),
-        height=280,
+        height=280 if len(groups) < 5 else 320,
     )
 
 
@@ -213,7 +213,7 @@ def scores_chart(groups: Sequence[Group]) -> Chart | None:
 def _draw_scores(
     canvas: Canvas, *, rows: Sequence[tuple[str, Spread]], colours: dict[str, str], metric: str
 ) -> None:
-    left = min(canvas.room([label for label, _ in rows]) + 16, canvas.width * 0.4)
+    left = canvas.room_beside([label for label, _ in rows])
     ends = [f"{spread.mean:.4f}" for _, spread in rows]
     axes = canvas.axes(left=left, right=canvas.room(ends) + 14, top=12)
     for place, (label, spread) in enumerate(rows):

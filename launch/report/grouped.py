@@ -14,7 +14,9 @@ from bnsgcn.record.recorded import RecordedRun
 
 NEVER_DIFFER = frozenset({"seed", "resume", "timeout_s", "checkpoint_every", "track", "profile"})
 """Options that make no other experiment of a run."""
-LONGEST_LABEL = 26
+LONGEST_LABEL = 30
+PLAIN = "plain"
+"""Of runs that have nothing on that others have on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,9 @@ def _labels(differing: Sequence[dict[str, Any]], members: Sequence[Sequence[Reco
     if len(differing) == 1:
         run = members[0][0]
         return [f"{run.facts.config.model} on {run.facts.name}"]
-    told = [", ".join(shown(name, value) for name, value in each.items()) for each in differing]
+    told = [
+        ", ".join(filter(None, (shown(*option) for option in each.items()))) or PLAIN for each in differing
+    ]
     if max(map(len, told)) <= LONGEST_LABEL:
         return told
     folders = [runs[0].path.parent.name if len(runs) > 1 else runs[0].path.name for runs in members]
@@ -87,8 +91,8 @@ def _labels(differing: Sequence[dict[str, Any]], members: Sequence[Sequence[Reco
 
 
 def shown(name: str, value: Any) -> str:
-    """An option and its value in few words."""
+    """An option and its value in few words; none for a switch that is off, an option that is not given."""
     option = name.replace("_", "-")
-    if isinstance(value, bool):
-        return option if value else f"no {option}"
+    if value is None or isinstance(value, bool):
+        return option if value else ""
     return f"{option} {value:g}" if isinstance(value, float) else f"{option} {value}"

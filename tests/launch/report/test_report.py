@@ -126,6 +126,17 @@ def test_labels_stay_short(tmp_path: Path) -> None:
     )
 
 
+def test_labels_are_what_is_on(tmp_path: Path) -> None:
+    made_run(tmp_path / "0", done=1), made_run(tmp_path / "1", done=1, pipeline=True)
+    made_run(tmp_path / "2", done=1, sampling_rate=0.5, pipeline=True, track="csv", seed=3)
+    labels = [group.label for group in grouped(asked_runs([tmp_path])[0])]
+    assert labels == ["sampling-rate 1", "pipeline, sampling-rate 1", "pipeline, sampling-rate 0.5"]
+    assert [group.label for group in grouped(asked_runs([tmp_path / "0", tmp_path / "1"])[0])] == [
+        "plain",
+        "pipeline",
+    ]
+
+
 def test_runs_of_different_graphs_are_told_apart(command: Command, tmp_path: Path) -> None:
     made_run(tmp_path / "a"), made_run(tmp_path / "b", of=MadeParts("star", 3, "b" * 64))
     told = as_json(command, tmp_path / "a", tmp_path / "b")
