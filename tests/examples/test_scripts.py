@@ -128,7 +128,7 @@ def test_notebook(tmp_path: Path) -> None:
     for words in (
         "sage on synthetic · 3,000 nodes",
         "val_score",
-        "((3000, 32), array([",
+        "((3000, 32), dtype('float32'))",
         "GNN(",
         "TwoLayers on synthetic",
         "Run('runs/own', test accuracy 0.",
