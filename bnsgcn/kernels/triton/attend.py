@@ -58,9 +58,9 @@ def _attend_segments(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     SUM: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
-    number, start, stop, row = segments_here(start_ptr, stop_ptr, row_ptr, segments, ROWS)
+    number, start, arcs, row = segments_here(start_ptr, stop_ptr, row_ptr, segments, ROWS)
     head, column = tl.program_id(1), tl.arange(0, BLOCK)
-    known, filled = row >= 0, stop > start
+    known, filled = row >= 0, arcs > 0
     own_place = (row.to(tl.int64) if WIDE else row) * heads + head
     own_score = tl.load(own_score_ptr + own_place, mask=known, other=0).to(SUM)
     shift = tl.zeros((1, ROWS), SUM)
@@ -69,9 +69,9 @@ def _attend_segments(
     partial = tl.zeros((ARCS, ROWS, BLOCK), SUM)
     second = tl.zeros((ARCS, ROWS, BLOCK), SUM) if KIND == _SOURCES else 0
     scores = tl.zeros((ARCS, ROWS), SUM)
-    for first in range(0, tl.max(stop - start, axis=0), ARCS):
-        arc = start[None, :] + first + tl.arange(0, ARCS)[:, None]
-        there = arc < stop[None, :]
+    for first in range(0, tl.max(arcs, axis=0), ARCS):
+        nth = first + tl.arange(0, ARCS)
+        there, arc = nth[:, None] < arcs[None, :], start[None, :] + nth[:, None]
         index = tl.load(indices_ptr + arc, mask=there, other=0)
         place = (index.to(tl.int64) if WIDE else index) * heads + head
         score = tl.load(score_ptr + place, mask=there, other=0).to(SUM)
@@ -172,13 +172,13 @@ def _max_segments(
 ):  # fmt: skip
     """A maximum of the device may lose what is NaN: it is looked for apart."""
     MAX: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
-    number, start, stop, row = segments_here(start_ptr, stop_ptr, row_ptr, segments, ROWS)
+    number, start, arcs, row = segments_here(start_ptr, stop_ptr, row_ptr, segments, ROWS)
     head = tl.arange(0, BLOCK)
     largest = tl.full((ARCS, ROWS, BLOCK), float("-inf"), MAX)
     strange = tl.zeros((ARCS, ROWS, BLOCK), tl.int32)
-    for first in range(0, tl.max(stop - start, axis=0), ARCS):
-        arc = start[None, :] + first + tl.arange(0, ARCS)[:, None]
-        there = arc < stop[None, :]
+    for first in range(0, tl.max(arcs, axis=0), ARCS):
+        nth = first + tl.arange(0, ARCS)
+        there, arc = nth[:, None] < arcs[None, :], start[None, :] + nth[:, None]
         place = arc
         if indices_ptr is not None:
             place = tl.load(indices_ptr + arc, mask=there, other=0)

@@ -114,7 +114,7 @@ def _scatter(
     entries = out_ptr + offset[:, None] + column[None, :]
     total = tl.load(entries, mask=first[:, None] & inside[None, :], other=0).to(SUM)
     for nth in range(0, tl.max(stop - entry, axis=0)):
-        there = entry + nth < stop
+        there = nth < stop - entry
         place = tl.load(places_ptr + entry + nth, mask=there, other=0)
         offset = (place.to(tl.int64) if WIDE else place) * rows_stride
         kept = there[:, None] & inside[None, :]

@@ -25,8 +25,8 @@ from bnsgcn.kernels.triton.tiles import power_of_two
 
 SHORTEST_SPLIT = 256
 """Rows of at most so many arcs are never split."""
-LONGER_THAN_MEAN = 8
-"""Nor are rows of at most so many times the mean; hence segments and slots are few beside the rows."""
+LONGER_THAN_MEAN = 16
+"""Nor are rows of at most so many times the mean: slots are at most an eighth as many as rows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -29,12 +29,12 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 @triton.jit
 def segments_here(start_ptr, stop_ptr, row_ptr, segments, ROWS: tl.constexpr):
-    """(number, first arc, end, row) of this program's segments: [ROWS] each."""
+    """(number, first arc, arcs, row) of this program's segments: [ROWS] each."""
     number = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = number < segments
     start = tl.load(start_ptr + number, mask=there, other=0)
-    stop = tl.load(stop_ptr + number, mask=there, other=0)
-    return number, start, stop, tl.load(row_ptr + number, mask=there, other=-1)
+    arcs = tl.load(stop_ptr + number, mask=there, other=0) - start
+    return number, start, arcs, tl.load(row_ptr + number, mask=there, other=-1)
 
 
 @triton.jit(do_not_specialize=["segments"])
@@ -44,13 +44,13 @@ def _sum_segments(
     ADD: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, ARCS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     SUM: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
-    number, start, stop, row = segments_here(start_ptr, stop_ptr, row_ptr, segments, ROWS)
+    number, start, arcs, row = segments_here(start_ptr, stop_ptr, row_ptr, segments, ROWS)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < features
     partial = tl.zeros((ARCS, ROWS, BLOCK), SUM)
-    for first in range(0, tl.max(stop - start, axis=0), ARCS):
-        arc = start[None, :] + first + tl.arange(0, ARCS)[:, None]
-        there = arc < stop[None, :]
+    for first in range(0, tl.max(arcs, axis=0), ARCS):
+        nth = first + tl.arange(0, ARCS)
+        there, arc = nth[:, None] < arcs[None, :], start[None, :] + nth[:, None]
         place = arc
         if indices_ptr is not None:
             place = tl.load(indices_ptr + arc, mask=there, other=0)
