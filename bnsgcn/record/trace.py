@@ -29,6 +29,8 @@ LARGEST = 10
 IDS_OF_A_RANK, TRANSFERS_FROM = 1 << 32, 1 << 31
 """More arrows than torch draws in a trace."""
 _MARK = "bnsgcn"
+CLOCK = "bnsgcn-clock:"
+"""Before the nanoseconds since 1970, as the name of a slice."""
 _ON_GPU = "gpu_user_annotation"
 """A span once more, as long as its kernels run."""
 _TRANSFERS = ("gloo:", "nccl:")
@@ -73,13 +75,16 @@ class Passage:
 class RankTrace:
     """The events of one rank."""
 
-    def __init__(self, rank: int, events: Iterable[Event]) -> None:
-        """`events`: as torch's profiler wrote them."""
+    def __init__(self, rank: int, events: Sequence[Event], origin_ns: int = 0) -> None:
+        """`events`: as torch's profiler wrote them, in time since `origin_ns` after 1970."""
         self.rank = rank
+        self._late_us = clock_error_us(events, origin_ns)
         self.events: list[Event] = []
         self.marked: list[tuple[Passage, Event]] = []
         self._pids: dict[Any, int] = {}
         for event in events:
+            if str(event.get("name")).startswith(CLOCK):
+                continue
             mark = Passage.of(event)
             renamed = self._of_rank(event, mark)
             if renamed.get("ph") == "X" and str(renamed.get("name")).startswith(_TRANSFERS):
@@ -96,6 +101,8 @@ class RankTrace:
     def _of_rank(self, event: Event, mark: Passage | None) -> Event:
         """The event with a name that people read, and with numbers that no other rank has."""
         changed = dict(event)
+        if "ts" in event:
+            changed["ts"] = event["ts"] + self._late_us
         if "pid" in event:
             number = self._pids.setdefault(event["pid"], len(self._pids))
             changed["pid"] = (self.rank + 1) * 1000 + number  # 0 is the idle process to who reads traces
@@ -133,6 +140,17 @@ class RankTrace:
             if event.get("ph") == "X" and event.get("cat") not in ("Trace", "overhead", _ON_GPU):
                 threads[event["pid"], event["tid"]].append(event)
         return threads.values()
+
+
+def clock_error_us(events: Iterable[Event], origin_ns: int) -> float:
+    """What to add to times of the trace, by its slices that are named by the time at which they were opened.
+
+    torch converts counts of the processor into time by a few comparisons at the start; where the process was
+    interrupted in one, all its times are off by milliseconds. The slice that was delayed least is right.
+    """
+    named = [event for event in events if event.get("ph") == "X" and event["name"].startswith(CLOCK)]
+    errors = [(int(event["name"][len(CLOCK) :]) - origin_ns) / 1e3 - event["ts"] for event in named]
+    return max(errors, default=0.0)
 
 
 def _beside(event: Event, number: int) -> list[Event]:
@@ -198,10 +216,12 @@ def write_trace(path: Path, trace: dict[str, Any]) -> None:
         json.dump(trace, file)
 
 
-def read_events(path: Path) -> list[Event]:
-    """The events of a trace, compressed or not."""
-    content = path.read_bytes()
-    events: list[Event] = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)[
-        "traceEvents"
-    ]
-    return events
+def read_trace(rank: int, path: Path) -> RankTrace:
+    """What torch's profiler wrote on a rank.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It was cut short.
+    """
+    found = json.loads(path.read_bytes())
+    return RankTrace(rank, found["traceEvents"], found.get("baseTimeNanoseconds", 0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,10 +17,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bnsgcn.dist import World
-from bnsgcn.record.trace import RankTrace, finished, read_events, write_trace
+from bnsgcn.record.trace import CLOCK, finished, read_trace, write_trace
 from bnsgcn.train.progress import Progress
 from partition.errors import one_line
 
+CLOCKS = 10
+"""Comparisons of clocks; the first ones are slow."""
 Epoch: TypeAlias = Callable[[], dict[str, float]]
 
 
@@ -60,6 +63,9 @@ class Profile:
         self._open = contextlib.ExitStack()
         self._open.enter_context(_modules_marked(self._model))
         self._profiler = self._open.enter_context(profile(activities=activities))
+        for _ in range(CLOCKS):
+            with record_function(f"{CLOCK}{time.time_ns()}"):
+                pass
 
     def close(self) -> None:
         """Write down what was traced; `facts` says where a full disk kept it from that. Collective."""
@@ -72,7 +78,7 @@ class Profile:
         with self._failure_noted():
             self._folder.mkdir(exist_ok=True)
             self._profiler.export_chrome_trace(str(self._folder / names[rank]))
-            own = RankTrace(rank, read_events(self._folder / names[rank]))
+            own = read_trace(rank, self._folder / names[rank])
             write_trace(self._folder / f"rank_{rank}.json.gz", finished([own]))
             first, last = self._first + 1, self._progress.epoch
             epochs = f"{first}-{last}" if last > first else str(first)
@@ -81,7 +87,7 @@ class Profile:
         self._world.barrier()  # all are written
         if rank == 0:
             with self._failure_noted():
-                ranks = [RankTrace(rank, read_events(self._folder / name)) for rank, name in enumerate(names)]
+                ranks = [read_trace(rank, self._folder / name) for rank, name in enumerate(names)]
                 write_trace(self._folder / "ranks.json.gz", finished(ranks))
             with contextlib.suppress(OSError):
                 for name in names:

@@ -104,6 +104,19 @@ def test_spans_that_torch_repeats_for_a_gpu_are_no_other_messages() -> None:
     assert not [event for event in trace.events if "bnsgcn:" in event["name"]]
 
 
+def test_times_are_those_of_the_machine() -> None:
+    """Of two ranks that took 100 microseconds' work at once, one has a clock that is 5 ms late."""
+    origin_ns = 1_790_857_026_000_000_000
+    ends = []
+    for rank, late in enumerate((0.0, 5000.0)):
+        clocks = [(f"bnsgcn-clock:{origin_ns + 1000 * at}", at + delay) for at, delay in ((0, 40), (50, 0.5))]
+        events = [slice_of(name, ts - late, 1) for name, ts in clocks] + [slice_of("epoch", 100 - late, 100)]
+        trace = RankTrace(rank, events, origin_ns)
+        assert [event["name"] for event in trace.events] == ["epoch"]
+        ends.append(trace.events[0]["ts"])
+    assert ends == [99.5, 99.5]
+
+
 def test_transfers_are_beside_the_work() -> None:
     """They end after the slice in which they begin; slices of a thread lie one in the other."""
     events = [
