@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
+from bnsgcn.plan import machine as machine_module
 from bnsgcn.plan.bytes import RunBytes
 from bnsgcn.plan.choose import Choice, choose, grid
 from bnsgcn.plan.costs import STEADY_EPOCH, plan
@@ -74,6 +76,15 @@ def test_the_choice_follows_the_link_and_the_memory(folder: Path) -> None:
     assert slowest.plan.config.sampling_rate == 0.01
     with pytest.raises(ValueError, match="partition into more than 2 parts"):
         choose(grid(folder, CONFIG, FAST), memory_bytes=10**6)
+
+
+def test_kernels_for_a_gpu_are_not_measured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module, "_ROWS", 64)
+    asked = mock.Mock(side_effect=machine_module.select)
+    monkeypatch.setattr(machine_module, "select", asked)
+    for kernel in ("torch", "triton"):
+        Machine.measure(dataclasses.replace(CONFIG, kernel=kernel))
+    assert [call.args[0] for call in asked.call_args_list] == ["torch", "auto"]
 
 
 def test_a_measured_machine_has_rates_of_this_century() -> None:
