@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnsgcn.record.recorded import RecordedRun
+from partition.errors import printable
 
 NEVER_DIFFER = frozenset({"seed", "resume", "timeout_s", "checkpoint_every", "track", "profile"})
 """Options that make no other experiment of a run."""
@@ -58,7 +59,7 @@ def grouped(runs: Sequence[RecordedRun]) -> list[Group]:
     for each in differing:
         if len({row.get("digest") for row in differing}) > 1 and ("graph" in each or "parts" in each):
             each.pop("digest")  # said by these already
-    labels = _labels(differing, list(found.values()))
+    labels = [printable(label) for label in _labels(differing, list(found.values()))]
     return [
         Group(label=label, differing=each, runs=tuple(members))
         for label, each, members in zip(labels, differing, found.values(), strict=True)

@@ -209,7 +209,8 @@ def bytes_chart(run: RecordedRun) -> Chart | None:
 
 def memory_chart(run: RecordedRun) -> Chart | None:
     """The largest memory of every rank beside the least that training needs."""
-    peaks = np.array([np.nanmax(rank.get("memory/peak_rss_bytes", [math.nan])) for rank in run.ranks if rank])
+    held = [rank.get("memory/peak_rss_bytes", np.zeros(0)) for rank in run.ranks]
+    peaks = np.array([np.max(values[np.isfinite(values)], initial=-math.inf) for values in held])
     if not peaks.size or not np.isfinite(peaks).all():
         return None
     least = run.figure("least_rss_bytes")

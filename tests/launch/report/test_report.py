@@ -156,6 +156,20 @@ def test_a_run_without_an_epoch_has_a_page(command: Command, tmp_path: Path) -> 
     assert command("report", new, new, "--format", "md").status == 0
 
 
+def test_lines_that_say_little_make_a_page_that_shows_little(command: Command, tmp_path: Path) -> None:
+    def little(epoch: int, line: dict[str, Any]) -> None:
+        for name in set(line) - {"epoch", "loss"}:
+            line[name] = [None, "much", -1, [1]][(epoch + len(name)) % 4]
+
+    run = made_run(tmp_path / "run", done=8, ended=False, change=little)
+    for path in run.glob("rank_*.jsonl"):
+        path.write_text('{"epoch": 0}\n{"epoch": 1, "time/epoch_s": null, "memory/peak_rss_bytes": "?"}\n')
+    (run / "summary.json").write_text('{"metric": null, "epochs": 8, "val_score": "high", "parameters": []}')
+    for runs in ([run], [run, made_run(tmp_path / "other", done=1, lr=0.1)]):
+        assert command("report", *runs, "--out", tmp_path / "page.html").status == 0
+        assert "<figcaption>" in (tmp_path / "page.html").read_text()
+
+
 def test_names_from_outside_are_only_words(command: Command, tmp_path: Path) -> None:
     name = '<script>alert("$x_1$")</script>\x1b[2J'
     run, other = made_run(tmp_path / "run", of=MadeParts(name)), made_run(tmp_path / "b", of=MadeParts("b|c"))
