@@ -59,8 +59,9 @@ def sum_tile(columns: int, dtype: torch.dtype) -> Tile:
 def attention_tile(width: int, dtype: torch.dtype, sums: int) -> Tile:
     """The tile of one head that adds up `sums` rows of the head's width."""
     block = power_of_two(width)
-    rows = _HELD * 4 // (_ATTENTION_ARCS * block * sums * max(4, dtype.itemsize))
-    return Tile(max(1, rows), _ATTENTION_ARCS, block)
+    arcs = max(1, min(_ATTENTION_ARCS, 2 * _HELD // block))
+    rows = _HELD * 4 // (arcs * block * sums * max(4, dtype.itemsize))
+    return Tile(max(1, rows), arcs, block)
 
 
 def row_tile(columns: int) -> Tile:
