@@ -78,7 +78,7 @@ class RankTrace:
     def __init__(self, rank: int, events: Sequence[Event], origin_ns: int = 0) -> None:
         """`events`: as torch's profiler wrote them, in time since `origin_ns` after 1970."""
         self.rank = rank
-        self._late_us = clock_error_us(events, origin_ns)
+        self._offset, self._slope = true_time(events, origin_ns)
         self.events: list[Event] = []
         self.marked: list[tuple[Passage, Event]] = []
         self._pids: dict[Any, int] = {}
@@ -102,7 +102,9 @@ class RankTrace:
         """The event with a name that people read, and with numbers that no other rank has."""
         changed = dict(event)
         if "ts" in event:
-            changed["ts"] = event["ts"] + self._late_us
+            changed["ts"] = self._offset + self._slope * event["ts"]
+        if "dur" in event:
+            changed["dur"] = self._slope * event["dur"]
         if "pid" in event:
             number = self._pids.setdefault(event["pid"], len(self._pids))
             changed["pid"] = (self.rank + 1) * 1000 + number  # 0 is the idle process to who reads traces
@@ -142,15 +144,23 @@ class RankTrace:
         return threads.values()
 
 
-def clock_error_us(events: Iterable[Event], origin_ns: int) -> float:
-    """What to add to times of the trace, by its slices that are named by the time at which they were opened.
+def true_time(events: Iterable[Event], origin_ns: int) -> tuple[float, float]:
+    """(offset, slope): microseconds since `origin_ns` after 1970 are offset + slope * time of the trace.
 
-    torch converts counts of the processor into time by a few comparisons at the start; where the process was
-    interrupted in one, all its times are off by milliseconds. The slice that was delayed least is right.
+    torch converts counts of the processor into time by comparing the two when the profiler starts and when it
+    ends; a process that is interrupted in a comparison has times that are off by milliseconds. So slices at
+    both ends are named by the time at which they are opened, and the one that was delayed least is right.
     """
     named = [event for event in events if event.get("ph") == "X" and event["name"].startswith(CLOCK)]
-    errors = [(int(event["name"][len(CLOCK) :]) - origin_ns) / 1e3 - event["ts"] for event in named]
-    return max(errors, default=0.0)
+    pairs = sorted((event["ts"], (int(event["name"][len(CLOCK) :]) - origin_ns) / 1e3) for event in named)
+    if not pairs:
+        return 0.0, 1.0
+    half = (len(pairs) + 1) // 2
+    (first, true_first), (last, true_last) = (
+        max(group, key=lambda pair: pair[1] - pair[0]) for group in (pairs[:half], pairs[half:] or pairs)
+    )
+    slope = (true_last - true_first) / (last - first) if last > first else 1.0
+    return true_first - slope * first, slope
 
 
 def _beside(event: Event, number: int) -> list[Event]:

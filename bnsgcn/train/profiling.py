@@ -63,9 +63,7 @@ class Profile:
         self._open = contextlib.ExitStack()
         self._open.enter_context(_modules_marked(self._model))
         self._profiler = self._open.enter_context(profile(activities=activities))
-        for _ in range(CLOCKS):
-            with record_function(f"{CLOCK}{time.time_ns()}"):
-                pass
+        _compare_clocks()
 
     def close(self) -> None:
         """Write down what was traced; `facts` says where a full disk kept it from that. Collective."""
@@ -73,6 +71,7 @@ class Profile:
             return
         if self._world.device.type == "cuda":
             torch.cuda.synchronize(self._world.device)
+        _compare_clocks()
         self._open.close()
         rank, names = self._world.rank, [f"rank_{rank}.raw.json" for rank in range(self._world.size)]
         with self._failure_noted():
@@ -99,6 +98,12 @@ class Profile:
             yield
         except (OSError, ValueError) as error:  # no room, or a file of another rank that was cut short
             self.facts.setdefault("failed", one_line(error))
+
+
+def _compare_clocks() -> None:
+    for _ in range(CLOCKS):
+        with record_function(f"{CLOCK}{time.time_ns()}"):
+            pass
 
 
 @contextlib.contextmanager

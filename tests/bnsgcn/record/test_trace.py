@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bnsgcn.record.trace import Passage, RankTrace, finished
+import pytest
+
+from bnsgcn.record.trace import Passage, RankTrace, finished, true_time
 
 
 def slice_of(name: str, ts: float, dur: float, tid: int = 7) -> dict[str, Any]:
@@ -105,16 +107,21 @@ def test_spans_that_torch_repeats_for_a_gpu_are_no_other_messages() -> None:
 
 
 def test_times_are_those_of_the_machine() -> None:
-    """Of two ranks that took 100 microseconds' work at once, one has a clock that is 5 ms late."""
+    """Of two ranks that worked at the same time, one has a clock that is late, more and more so."""
     origin_ns = 1_790_857_026_000_000_000
-    ends = []
-    for rank, late in enumerate((0.0, 5000.0)):
-        clocks = [(f"bnsgcn-clock:{origin_ns + 1000 * at}", at + delay) for at, delay in ((0, 40), (50, 0.5))]
-        events = [slice_of(name, ts - late, 1) for name, ts in clocks] + [slice_of("epoch", 100 - late, 100)]
-        trace = RankTrace(rank, events, origin_ns)
-        assert [event["name"] for event in trace.events] == ["epoch"]
-        ends.append(trace.events[0]["ts"])
-    assert ends == [99.5, 99.5]
+    found = []
+    for late, slow in ((0.0, 1.0), (5000.0, 0.9)):
+        times = [(0, 40), (50, 0), (900, 30), (950, 0)]  # when, and how long until the slice was opened
+        events = [
+            slice_of(f"bnsgcn-clock:{origin_ns + 1000 * at}", slow * (at + delay) - late, 1)
+            for at, delay in times
+        ]
+        trace = RankTrace(0, [*events, slice_of("epoch", slow * 100 - late, slow * 700)], origin_ns)
+        (epoch,) = trace.events
+        found.append((epoch["ts"], epoch["dur"]))
+    assert found[0] == pytest.approx((100, 700))
+    assert found[1] == pytest.approx((100, 700))
+    assert true_time([], origin_ns) == (0.0, 1.0)
 
 
 def test_transfers_are_beside_the_work() -> None:
