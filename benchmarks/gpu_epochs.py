@@ -45,8 +45,8 @@ class Case:
 
 
 FULL = {
-    "reddit-like x 10": Case(rows=300_000, degree=200, features=602, classes=41, layers=4, hidden=256),
-    "products-like x 10": Case(rows=2_400_000, degree=50, features=100, classes=47, layers=3, hidden=128),
+    "reddit-like x 10": Case(rows=580_000, degree=100, features=602, classes=41, layers=4, hidden=256),
+    "products-like x 10": Case(rows=2_450_000, degree=49, features=100, classes=47, layers=3, hidden=128),
 }
 QUICK = {name: dataclasses.replace(case, rows=case.rows // 10) for name, case in FULL.items()}
 Epoch = Callable[[], Any]
