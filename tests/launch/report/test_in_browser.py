@@ -95,6 +95,8 @@ def test_on_paper_it_is_light_and_nothing_is_folded(browser: Chromium, one_run: 
     ground = shown.ask("getComputedStyle(document.querySelector('figure')).backgroundColor")
     assert sum(map(int, ground[4:-1].split(","))) > 600, ground
     assert shown.ask("document.querySelector('details table').getBoundingClientRect().height") > 20
+    for figure in shown.ask(SIZES):
+        assert 11 <= figure["letters"] <= 18, "the size of letters on paper"
 
 
 def test_the_browser_notices_what_is_wrong(browser: Chromium, tmp_path: Path) -> None:
