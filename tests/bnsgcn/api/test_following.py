@@ -52,7 +52,7 @@ MISTAKES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("track", "message"), MISTAKES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("track", "message"), MISTAKES, ids=[message[:30] for _, message in MISTAKES])
 def test_mistakes_are_one_line(track: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         bnsgcn.train(small_graph(), track=track, run_dir=tmp_path / "run", **QUICK)
