@@ -9,7 +9,6 @@ import ast
 import importlib
 import inspect
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from partition.native import cache_folder
 from partition.sources import parse as parse_source
 from tests.docs.blocks import ROOT, CodeBlock, blocks, commands, pages
 
-RUN = [page for page in pages() if any(block.runs for block in blocks(page, "bash", "python"))]
 PROGRAMS = {"pip", "docker", "sh", "sbatch", "torchrun", "start="}
 """What a block that is not run may call besides `bnsgcn`."""
 
@@ -52,27 +50,22 @@ class Workshop:
         names |= self._names[block.code]
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    folder, kernels = tmp_path_factory.mktemp("workshop"), str(cache_folder().parent)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("BNSGCN_CACHE", kernels)
-        patch.setenv("HOME", str(folder))
-        yield Workshop()
-
-
 @pytest.mark.multi
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # all pages, in one process
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_blocks_run(page: Path, workshop: Workshop) -> None:
-    names: dict[str, Any] = {"__name__": "__docs__"}
-    for block in blocks(page, "bash", "python"):
-        if block.runs and block.language == "bash":
-            workshop.shell(block)
-        elif block.runs:
-            workshop.python(block, names)
+def test_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNSGCN_CACHE", str(cache_folder().parent))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    workshop = Workshop()
+    for page in pages():
+        names: dict[str, Any] = {"__name__": "__docs__"}
+        for block in blocks(page, "bash", "python"):
+            if block.runs and block.language == "bash":
+                workshop.shell(block)
+            elif block.runs:
+                workshop.python(block, names)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
