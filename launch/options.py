@@ -227,12 +227,12 @@ THEMES = {
             "class_weights",
             "val_share",
         ),
-        *("precompute", "inductive", "prune", "amp", "dtype"),
+        *("precompute", "inductive", "prune", "amp", "dtype", "storage"),
     ),
     "sampling": ("sampling_rate", "sampler", "draw_per_layer", "halo_cache"),
     "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_decay"),
     "wire": ("wire_dtype", "gradient_wire_dtype"),
-    "machine": ("backend", "device", "kernel", "threads", "timeout_s"),
+    "machine": ("backend", "device", "kernel", "threads", "features", "timeout_s"),
     "run": ("checkpoint_every", "resume", "telemetry_every", "track", "profile"),
 }
 """The fields of `TrainConfig` as `--help` and the reference group them; those of no theme are under run."""

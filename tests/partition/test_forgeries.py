@@ -23,10 +23,9 @@ main(*sys.argv[1:])
 """
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command, str(folder), "0", str(TRIED)], capture_output=True, text=True, timeout=250
-    )
+def run(folder: Path, *command: str, timeout_s: float = 250) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, *command, str(folder), "0", str(TRIED))
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
 
 
 def test_every_forgery_is_refused_in_one_line_or_harmless(tmp_path: Path) -> None:
@@ -39,5 +38,8 @@ def test_every_forgery_is_refused_in_one_line_or_harmless(tmp_path: Path) -> Non
 
 
 def test_without_the_checks_the_same_forgeries_do_harm(tmp_path: Path) -> None:
-    """Negative control: scipy by itself notices some of them and dies of the others."""
-    assert run(tmp_path, "-c", UNCHECKED).returncode < 0
+    """Negative control: scipy by itself notices some of them, and of the others it dies or never ends."""
+    try:
+        assert run(tmp_path, "-c", UNCHECKED, timeout_s=20).returncode < 0
+    except subprocess.TimeoutExpired:
+        return  # it writes where it may not: what comes next is not always a crash

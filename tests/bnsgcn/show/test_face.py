@@ -122,7 +122,9 @@ def test_what_was_decided_for_the_user_is_said_above_the_table(terminal: bool, r
 def test_a_live_table_on_a_terminal(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces, "REFRESH_S", 0.0)
     out = Terminal()
-    live = face(run_dir, Console(file=out, highlight=False, force_terminal=True, width=100, height=30))
+    live = face(
+        run_dir, Console(file=out, highlight=False, force_terminal=True, soft_wrap=True, width=100, height=30)
+    )
     assert isinstance(live, LiveFace)
     live.on_start(FACTS)
     for epoch in range(25):
