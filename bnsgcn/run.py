@@ -206,7 +206,7 @@ def _trainer(
     if "model" in own:
         shape = f"{Reference(**own['model'])} {shape_digest(model)[:12]}"
     functions = {kind: resolve(kind, Reference(**own[kind])) for kind in own if kind != "model"}
-    identity = {"parts": part.manifest.digest, "model": shape}
+    identity = {"graph": part.manifest.graph_digest, "parts": part.manifest.digest, "model": shape}
     if digest := weights_digest(config, part.manifest.num_classes):
         identity["class weights"] = digest
     checkpoints = Checkpoints(run.path, world, identity=identity)

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bnsgcn.show.say import say, tell, teller
 from launch.options import (
@@ -20,17 +21,23 @@ from launch.options import (
     Partition,
     Plan,
     Predict,
+    Repartition,
     Report,
     Sweep,
     Train,
 )
 from partition.errors import UserError
 
+if TYPE_CHECKING:
+    from partition.assign import Recipe
+
 
 def do(command: Command) -> int:
     """Do what `command` says."""
     if isinstance(command, Partition):
         return _partition(command)
+    if isinstance(command, Repartition):
+        return _repartition(command)
     if isinstance(command, Inspect):
         return _inspect(command)
     if isinstance(command, Plan):
@@ -60,15 +67,29 @@ def do(command: Command) -> int:
 
 
 def _partition(command: Partition) -> int:
-    from bnsgcn.config import TrainConfig
-    from bnsgcn.plan.memory import peak_bytes
-    from launch.tables import show_quality
-    from partition.assign import Recipe
     from partition.build import build_parts
-    from partition.quality import inspect_parts
     from partition.stopping import stoppable
 
-    recipe = Recipe(
+    with stoppable():
+        build_parts(command.source, _recipe(command), out=command.out, progress=tell)
+        _show_parts(command.out)
+    return 0
+
+
+def _repartition(command: Repartition) -> int:
+    from partition.reassembled import repartition
+    from partition.stopping import stoppable
+
+    with stoppable():
+        repartition(command.folder, _recipe(command), out=command.out, progress=tell)
+        _show_parts(command.out)
+    return 0
+
+
+def _recipe(command: Partition | Repartition) -> Recipe:
+    from partition.assign import Recipe
+
+    return Recipe(
         parts=command.parts,
         method=command.method,
         objective=command.objective,
@@ -76,10 +97,15 @@ def _partition(command: Partition) -> int:
         refine=command.refine,
         starts=command.starts,
     )
-    with stoppable():
-        build_parts(command.source, recipe, out=command.out, progress=tell)
-        show_quality(inspect_parts(command.out), peak_bytes(command.out, TrainConfig()))
-    return 0
+
+
+def _show_parts(folder: Path) -> None:
+    from bnsgcn.config import TrainConfig
+    from bnsgcn.plan.memory import peak_bytes
+    from launch.tables import show_quality
+    from partition.quality import inspect_parts
+
+    show_quality(inspect_parts(folder), peak_bytes(folder, TrainConfig()))
 
 
 def _inspect(command: Inspect) -> int:

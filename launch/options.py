@@ -44,6 +44,28 @@ class Partition:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Repartition:
+    """Cut the graph of a folder of parts into other parts, without its source."""
+
+    folder: Annotated[Path, Positional("DIR")]
+    """Folder of parts, made by bnsgcn partition."""
+    parts: int
+    """Number of parts; one worker trains each."""
+    out: Path
+    """New folder for the parts."""
+    method: str = "metis"
+    """metis, random, streaming[:ldg|:fennel], coarse, file:ASSIGNMENT.npy (one part index a node)."""
+    objective: Literal["volume", "cut"] = "volume"
+    """What METIS minimises: rows to send, or edges between parts."""
+    seed: int = 0
+    """Seed of the partitioner."""
+    refine: bool = True
+    """Lower the largest part's rows sent and uneven work after METIS (not with --objective cut)."""
+    starts: int = 0
+    """METIS runs of which the best is kept; 0 = a number that suits the size."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspect:
     """Show what a folder of parts costs: balance, halo slots, rows sent."""
 
@@ -198,10 +220,13 @@ def _within(option: str, value: int, low: int, high: int) -> None:
         raise UserError(f"--{option} is {value}, must be in [{low}, {high}]")
 
 
-Command = Partition | Inspect | Plan | Train | Sweep | Evaluate | Predict | Report | Export | Doctor
+Command = (
+    Partition | Repartition | Inspect | Plan | Train | Sweep | Evaluate | Predict | Report | Export | Doctor
+)
 
 COMMANDS: dict[str, type[Command]] = {
     "partition": Partition,
+    "repartition": Repartition,
     "inspect": Inspect,
     "plan": Plan,
     "train": Train,
@@ -250,6 +275,7 @@ EXAMPLES = {
         "bnsgcn partition npz:graphs/cora.npz --parts 4 --out parts/cora --objective cut",
         "bnsgcn partition npz:graphs/blog.npz,features=degree --parts 2 --out parts/blog",
     ),
+    "repartition": ("bnsgcn repartition parts/cora --parts 2 --out parts/cora-2",),
     "inspect": (
         "bnsgcn inspect parts/cora",
         "bnsgcn inspect parts/cora --json",

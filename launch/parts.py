@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,16 @@ from partition.cache import parts_folder
 
 
 def parts_of(command: Train, say: Callable[[str], None]) -> Path:
-    """The folder that `command` trains on; see `partition.cache.parts_folder`."""
+    """The folder that `command` trains on; see `partition.cache.parts_folder`.
+
+    Under torchrun a graph is cut into as many parts as there are workers, where nothing else is asked for.
+    """
+    parts = command.parts
+    if "TORCHELASTIC_RUN_ID" in os.environ and not Path(command.source).expanduser().is_dir():
+        parts = parts or int(os.environ["WORLD_SIZE"])
     return parts_folder(
         command.source,
-        command.parts,
+        parts,
         method=command.method,
         objective=command.objective,
         root=command.cache_dir,

@@ -73,8 +73,20 @@ def partition_graph(
     return build_parts(source, recipe, out=out, progress=progress).manifest
 
 
-def build_parts(source: str | Graph, recipe: Recipe, *, out: Path, progress: Progress | None = None) -> Built:
-    """The same, with the seconds that each phase took."""
+def build_parts(
+    source: str | Graph,
+    recipe: Recipe,
+    *,
+    out: Path,
+    progress: Progress | None = None,
+    source_digest: str | None = None,
+) -> Built:
+    """The same, with the seconds that each phase took.
+
+    Args:
+        source_digest: of the graph, where it is known, as it is of one that comes from parts: they may store
+            features in another form than the source.
+    """
     say = progress or _silent
     check_free(out)
     seconds: dict[str, float] = {}
@@ -98,7 +110,8 @@ def build_parts(source: str | Graph, recipe: Recipe, *, out: Path, progress: Pro
             graph, part_of, recipe.parts, order=recipe.order, seed=recipe.seed, progress=say
         )
     with _phase("write", seconds):
-        manifest = _write_folder(graph, recipe, numbering, out, say)
+        manifest = _manifest(graph, recipe, numbering, source_digest or graph.digest())
+        manifest = _write_folder(graph, manifest, numbering, out, say)
     say(f"wrote {out}: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
     return Built(out, manifest, seconds)
 
@@ -164,8 +177,10 @@ def _kept_splits(splits: Int64Array, kept: npt.NDArray[np.bool_]) -> Int64Array:
     return splits_from_counts(kept)[splits]
 
 
-def _write_folder(graph: Graph, recipe: Recipe, numbering: Numbering, out: Path, say: Progress) -> Manifest:
-    manifest = _manifest(graph, recipe, numbering)
+def _write_folder(
+    graph: Graph, manifest: Manifest, numbering: Numbering, out: Path, say: Progress
+) -> Manifest:
+    """Write the parts; the manifest, which knows their files now."""
     if wrong := contradiction(dataclasses.asdict(manifest)):
         raise UserError(f"{graph.name}: {wrong}")
     with whole_folder(out) as folder:
@@ -173,23 +188,23 @@ def _write_folder(graph: Graph, recipe: Recipe, numbering: Numbering, out: Path,
         degrees = (graph.in_degree(), graph.out_degree())
         halos = [
             _write_part(writer, graph, numbering, part, degrees)
-            for part in _spoken(range(recipe.parts), "wrote part", say)
+            for part in _spoken(range(manifest.parts), "wrote part", say)
         ]
-        for part in range(recipe.parts):
+        for part in range(manifest.parts):
             _write_boundary(writer, numbering, part, halos)
         manifest = dataclasses.replace(manifest, files=writer.digests)
         (folder / MANIFEST).write_text(manifest.to_text())
     return manifest
 
 
-def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering) -> Manifest:
+def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, source_digest: str) -> Manifest:
     """The facts of the parts, files aside."""
     counts = np.bincount(graph.split, minlength=4)
     return Manifest(
         format_version=FORMAT_VERSION,
         name=printable(graph.name),
         source=printable(graph.source),
-        source_digest=graph.digest(),
+        source_digest=source_digest,
         method=printable(recipe.method),
         objective=recipe.objective,
         seed=recipe.seed,

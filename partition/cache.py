@@ -48,7 +48,7 @@ def parts_folder(
             if parts not in (None, manifest.parts):
                 raise UserError(
                     f"--parts {parts}, but {folder} holds {manifest.parts} parts; leave --parts out, "
-                    f"or partition into {parts} parts"
+                    f"or cut the graph anew: bnsgcn repartition {folder} --parts {parts} --out DIR2"
                 )
             return folder
         looks_like_path = "/" in source or folder.exists()

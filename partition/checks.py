@@ -64,9 +64,9 @@ def check_values(part: Part, where: Path) -> None:
         _check_weights(where, name, weights)
     if part.manifest.directed:
         return
-    if not _symmetric(Adjacency(part.inner_indptr, part.inner_indices)):
+    if not is_symmetric(Adjacency(part.inner_indptr, part.inner_indices)):
         _refuse(where, "inner_indices", "the graph is undirected, but some arcs go one way")
-    if not _symmetric(Adjacency(part.inner_indptr, part.inner_indices, part.inner_weights)):
+    if not is_symmetric(Adjacency(part.inner_indptr, part.inner_indices, part.inner_weights)):
         _refuse(where, "inner_weights", "the graph is undirected, but some arcs weigh less one way")
 
 
@@ -85,7 +85,7 @@ def _check_weights(where: Path, name: str, weights: npt.NDArray[np.float32]) -> 
             _refuse(where, name, f"arc {arc} weighs {weights[arc]}")
 
 
-def _symmetric(adjacency: Adjacency) -> bool:
+def is_symmetric(adjacency: Adjacency) -> bool:
     """Whether x A y = y A x for random x, y, modulo 2^64: others pass with a chance of about 2^-60.
 
     An arc counts as often as the bits of its weight say; unlike ones pass with a chance of at most 2^-28.

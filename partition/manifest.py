@@ -73,6 +73,11 @@ class Manifest:
         return np.concatenate([[0], np.cumsum(self.part_nodes, dtype=np.int64)]).astype(np.int64)
 
     @property
+    def graph_digest(self) -> str:
+        """Identifies the graph, however it is cut."""
+        return self.source_digest + (" directed" if self.directed else "")
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the manifest: identifies this partitioning."""
         return hashlib.sha256(self.to_text().encode()).hexdigest()

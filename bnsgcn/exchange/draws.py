@@ -76,6 +76,10 @@ class DrawSource(Protocol):
         """All boundary rows and halo slots of the layer."""
         ...
 
+    def begin(self, epoch: int) -> None:
+        """Let `epoch` be the first one, whose draws may differ."""
+        ...
+
 
 def draw_source(
     world: World, layers: Mapping[int, LayerBlocks], degrees: tuple[Degrees, Degrees], how: Sampling | None
@@ -105,6 +109,9 @@ class FullDraws:
     def full(self, layer: int) -> LayerDraw:
         """All boundary rows and halo slots of the layer."""
         return self._full[layer]
+
+    def begin(self, epoch: int) -> None:
+        """No epoch's draws differ."""
 
 
 def _full_draw(world: World, layer: LayerBlocks) -> LayerDraw:
@@ -145,6 +152,11 @@ class SampledDraws:
         )
         self._made: dict[tuple[int, int], LayerDraw] = {}
         self._drawn: dict[tuple[int, int], tuple[BoolArray, FloatArray]] = {}
+        self._first = 0
+
+    def begin(self, epoch: int) -> None:
+        """Let `epoch` be the first one."""
+        self._first = epoch
 
     def _places_in_base(self, plan: HaloPlan) -> tuple[IntArray, IntArray]:
         return (
@@ -154,7 +166,7 @@ class SampledDraws:
 
     def draw(self, layer: int, epoch: int) -> LayerDraw:
         """The layer's draw of `epoch`; made once, the draws of the last two epochs are kept."""
-        if self._how.full_first_epoch and epoch == 0:
+        if self._how.full_first_epoch and epoch == self._first:
             return self._full.draw(layer, epoch)
         if (layer, epoch) not in self._made:
             for old in [key for key in self._made if key[1] < epoch - 1]:

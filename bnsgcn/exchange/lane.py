@@ -64,6 +64,7 @@ class Lane:
         self._origin = torch.full((slots,), -1, dtype=torch.int64, device=world.device)
         self._asked = False
         self._probe: Probe | None = None
+        self._first = 0
 
     def prepare(self, epoch: int) -> None:
         """Make the draw of a later epoch, on the host, while the device computes."""
@@ -195,6 +196,13 @@ class Lane:
         self._features.drain()
         self._gradients.drain()
 
+    def begin(self, epoch: int) -> None:
+        """Let `epoch` be the first one of this lane, which nothing was sent through yet."""
+        self._first = epoch
+        self._draws.begin(epoch)
+        self._features.begin(epoch)
+        self._gradients.begin(epoch)
+
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, drained."""
         smoothers = {"features": self._feature_smoother, "gradients": self._gradient_smoother}
@@ -204,10 +212,12 @@ class Lane:
             "smoothers": {name: smoother.state() for name, smoother in smoothers.items() if smoother},
             "cached": {} if self._cached is None else {"rows": self._cached},
             "origin": self._origin,
+            "first": self._first,
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`; checkpoints of earlier versions know of no first epoch but 0."""
+        self.begin(state.get("first", 0))
         self._features.load(state["features"], lambda epoch: self._draws.draw(self._layer, epoch))
         self._gradients.load(state["gradients"], lambda epoch: self._draws.draw(self._layer, epoch))
         if self._feature_smoother is not None:

@@ -53,6 +53,11 @@ class Mailbox:
     def __init__(self, name: str, *, stale: bool, first_exact: bool) -> None:
         self._name, self._stale, self._first_exact = name, stale, first_exact
         self._flights: dict[int, Flight] = {}
+        self._first = 0
+
+    def begin(self, epoch: int) -> None:
+        """Let `epoch` be the first one, before which nothing was posted."""
+        self._flights, self._first = {}, epoch
 
     def post(self, epoch: int, flight: Flight) -> None:
         """Keep `flight`; posting twice in an epoch is a RuntimeError."""
@@ -61,14 +66,14 @@ class Mailbox:
         self._flights[epoch] = flight
 
     def take(self, epoch: int) -> Flight | None:
-        """What is due in `epoch`. None: nothing, because epoch 0 starts from zeros.
+        """What is due in `epoch`. None: nothing, because the first epoch starts from zeros.
 
-        A stale mailbox whose first epoch is exact hands out epoch 0's flight twice: at once and in epoch 1.
+        A stale mailbox whose first epoch is exact hands out that one's flight twice: at once and in the next.
         """
         due = epoch - int(self._stale)
         if due in self._flights:
             return self._flights.pop(due)
-        if self._stale and epoch == 0:
+        if self._stale and epoch == self._first:
             if not self._first_exact:
                 return None
             if epoch in self._flights:

@@ -41,7 +41,7 @@ class ProfiledLane(Lane):
     @property
     def _due(self) -> int:
         """The epoch in which what is taken now was posted."""
-        return max(0, self._epoch - int(self._policy.pipeline))
+        return max(self._first, self._epoch - int(self._policy.pipeline))
 
     def _marked(self, rows: str, posted: int, to: tuple[int, ...] | None = None) -> record_function:
         """`to`: boundary rows for each rank, where it is a post."""

@@ -43,7 +43,7 @@ class Recorder:
         if self._run is not None:
             if self._world.rank == 0:
                 self._run.claim()
-            self._run.rewind(epoch, self._world.rank)
+            self._run.rewind(epoch, self._world.rank, self._world.size)
             if self._world.rank == 0:  # the summary is of the whole run
                 self._epochs = self._run.metrics()
             facts = facts | {"run_dir": str(self._run.path)}

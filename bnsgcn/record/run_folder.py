@@ -54,6 +54,10 @@ class PartsIdentity(Protocol):
     def digest(self) -> str:
         """Identifies graph and partitioning."""
 
+    @property
+    def graph_digest(self) -> str:
+        """Identifies the graph alone."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunFacts:
@@ -64,6 +68,8 @@ class RunFacts:
     name: str
     parts: int
     digest: str
+    graph: str
+    """Identifies the graph, however it is cut; empty where an earlier version trained."""
     launch: str
     """Identifies the torchrun that trains or trained; empty when none did."""
     own: References
@@ -110,8 +116,7 @@ class RunFolder:
 
         Raises:
             UserError: A run or something else is there already and is not to be resumed, it is a run of
-                another graph, another partitioning or other options, another process writes here, or the
-                folder cannot be written.
+                another graph or other options, another process writes here, or the folder cannot be written.
         """
         self.check(config, manifest, own)
         facts = {
@@ -120,6 +125,7 @@ class RunFolder:
             "name": manifest.name,
             "parts": manifest.parts,
             "digest": manifest.digest,
+            "graph": manifest.graph_digest,
             "launch": launch_id(),
             "own": own,
             "versions": versions(),
@@ -175,7 +181,7 @@ class RunFolder:
         if not config.resume:
             raise UserError(f"--run-dir {self.path} holds a run already; add --resume or name a new folder")
         found = self.open()
-        if found.digest != manifest.digest:
+        if found.digest != manifest.digest and found.graph != manifest.graph_digest:
             raise UserError(
                 f"--run-dir {self.path} is a run on {found.name!r} in {found.parts} parts "
                 f"({found.digest[:12]}), "
@@ -218,6 +224,7 @@ class RunFolder:
                 name=str(values["name"]),
                 parts=int(values["parts"]),
                 digest=str(values["digest"]),
+                graph=str(values.get("graph", "")),
                 launch=str(values["launch"]),
                 own={
                     kind: Reference(**where).to_json() for kind, where in dict(values.get("own", {})).items()
@@ -252,10 +259,17 @@ class RunFolder:
         for lines in self._written_by(rank):
             lines.sync()
 
-    def rewind(self, epoch: int, rank: int) -> None:
-        """Forget what `rank` wrote of `epoch` and later ones, before a resumed run writes it again."""
+    def rewind(self, epoch: int, rank: int, ranks: int) -> None:
+        """Forget what `rank` wrote of `epoch` and later ones, before a resumed run writes it again.
+
+        Rank 0 sees to the files of those beyond `ranks`, which the run had before.
+        """
         for lines in self._written_by(rank):
             lines.rewind(epoch)
+        known = {self._of_rank(each).path for each in range(ranks)}
+        for path in self.path.glob("rank_*.jsonl") if rank == 0 else ():
+            if path not in known:
+                EpochLines(path).rewind(epoch)
 
     def _of_rank(self, rank: int) -> EpochLines:
         return EpochLines(self.path / f"rank_{rank}.jsonl")

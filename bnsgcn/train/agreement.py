@@ -59,7 +59,7 @@ def agree(
     if manifest.parts != world.size:
         raise UserError(
             f"{manifest.parts} parts but {world.size} workers; start {manifest.parts} workers "
-            f"or partition into {world.size} parts"
+            f"or cut the graph anew: bnsgcn repartition DIR --parts {world.size} --out DIR2"
         )
 
 

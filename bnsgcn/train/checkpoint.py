@@ -7,6 +7,7 @@
 
 Every rank hashes the file that it writes and reads, rank 0 the shared one too, and tells the others. The two
 newest are kept, and what they call the best. A newer one that was damaged on disk is passed over, aloud.
+What was written on another cut of the same graph gives what is shared, and nothing else of it is read.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class Checkpoints:
         """Nothing is read or written yet.
 
         Args:
-            identity: What must agree between the run that saves and the run that loads, such as the digest
-                of the parts and the shape of the model; see `load`.
+            identity: What must agree between the run that saves and the run that loads, such as the shape of
+                the model; but of one "graph", "parts" may differ, and the number of workers; see `load`.
             say: Receives what the user should know; standard error of rank 0 if None.
         """
         self.folder = Path(run_dir) / "checkpoints"
@@ -147,12 +148,13 @@ class Checkpoints:
             self._say(f"{self.folder} has no checkpoint yet; training starts at epoch 0")
         return bool(found)
 
-    def load(self, which: str | os.PathLike[str]) -> tuple[State, State]:
+    def load(self, which: str | os.PathLike[str]) -> tuple[State, State | None]:
         """The shared state and this rank's own: of "latest", of "best" or of the checkpoint at a path.
 
+        There is no state of its own, None, for a rank of another cut of the graph than the one that saved.
+
         Raises:
-            UserError: There is none, it is damaged, or it is of another number of workers, another graph or
-                another model.
+            UserError: There is none, it is damaged, or it is of another graph or another model.
         """
         faults: dict[str, str] = {}
         while (path := self._of_rank_0(lambda: self._next(os.fspath(which), faults))) is not None:
@@ -162,6 +164,8 @@ class Checkpoints:
                     name = Path(passed_over).name
                     self._say(f"checkpoint {name} is damaged ({fault}); going back to the one before")
                 self._damaged = set(map(Path, faults))
+                if found[1] is None and which != "best":
+                    self._tell_of_another_cut(Path(path))
                 return found
             faults[path] = found
         raise self._nothing_whole(os.fspath(which), faults)
@@ -190,15 +194,26 @@ class Checkpoints:
             f"{fault}); name a new --run-dir, or remove {self.folder} to start again at epoch 0"
         )
 
-    def _read(self, path: Path) -> tuple[State, State] | str:
+    def _tell_of_another_cut(self, path: Path) -> None:
+        then, now = self._of_rank_0(lambda: Seal.read(path).workers), self._world.size
+        self._say(
+            f"checkpoint {path.name} is of another cut of the graph ({then} workers then, {now} now): "
+            f"weights, optimiser, counters and scores go over; rows in flight, moving averages, caches and "
+            f"telemetry start anew"
+        )
+
+    def _read(self, path: Path) -> tuple[State, State | None] | str:
         """What a checkpoint holds, or what some rank finds wrong with it."""
         files: list[BinaryIO] = []
         try:
-            fault = next(filter(None, self._together(lambda: self._fault(path, files))), None)
+            answers = self._together(lambda: (self._fault(path, files), len(files)))
+            fault = next((said for said, _ in answers if said is not None), None)
+            if fault is None and len({count for _, count in answers}) > 1:
+                fault = f"the ranks see different {SEAL_NAME}"
             if fault is not None:
                 return fault
-            shared, own = map(read_state, files)
-            return shared, own
+            shared, *own = map(read_state, files)
+            return shared, own[0] if own else None
         finally:
             for file in files:
                 file.close()
@@ -212,8 +227,9 @@ class Checkpoints:
         except UserError as error:
             return one_line(error)
         self._check(path, seal)
+        own = [_own_name(self._world.rank)] if self._is_of_this_cut(seal) else []
         try:
-            for name in (SHARED_NAME, _own_name(self._world.rank)):
+            for name in (SHARED_NAME, *own):
                 files.append((path / name).open("rb"))
                 vouched_for_by_rank_0 = name == SHARED_NAME and self._world.rank != 0
                 if not vouched_for_by_rank_0 and sha256_of(files[-1]) != seal.files[name]:
@@ -224,18 +240,25 @@ class Checkpoints:
 
     def _check(self, path: Path, seal: Seal) -> None:
         """Raise the UserError of a checkpoint that is whole and does not belong here."""
-        if seal.workers != self._world.size:
+        knows_its_graph = {"graph"} & seal.identity.keys() & self._identity.keys()
+        if seal.workers != self._world.size and not knows_its_graph:
             raise UserError(
                 f"checkpoint {path} was written by {seal.workers} workers, this run has {self._world.size}; "
                 f"start {seal.workers} workers"
             )
+        open_to_change = "parts" if knows_its_graph else "graph"
         for key, mine in self._identity.items():
             theirs = seal.identity.get(key)
-            if mine != theirs:
+            if mine != theirs and key != open_to_change:
                 raise UserError(
                     f"checkpoint {path} has {key} {theirs}, this run has {mine}; "
                     f"resume with the options that it was started with, or name a new --run-dir"
                 )
+
+    def _is_of_this_cut(self, seal: Seal) -> bool:
+        """Whether each rank had the part then that it has now."""
+        parts = self._identity.get("parts")
+        return seal.workers == self._world.size and parts in (None, seal.identity.get("parts"))
 
     # ---- agreement ----
 

@@ -59,12 +59,19 @@ class Keeper:
         return self._checkpoints is not None and self._checkpoints.found()
 
     def load(self, which: str) -> None:
-        """Take over a checkpoint: "latest", "best" or a path. Collective."""
+        """Take over a checkpoint: "latest", "best" or a path. Collective.
+
+        Of another cut of the graph, all but the lanes: they begin anew with the next epoch.
+        """
         assert self._checkpoints is not None, "there are no checkpoints to load"
         shared, own = self._checkpoints.load(which)
         self._model.load_state_dict(shared["model"])
         self._optimizer.load_state_dict(shared["optimizer"])
         self._progress.take_over(shared["progress"])
+        if own is None:
+            for lane in self._lanes:
+                lane.begin(self._progress.epoch)
+            return
         for lane, state in zip(self._lanes, own["lanes"], strict=True):
             lane.load(_moved(state, next(self._model.parameters()).device))
 

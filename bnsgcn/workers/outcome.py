@@ -27,6 +27,7 @@ _TORCH_ON_CPU = "DefaultCPUAllocator: "
 
 LESS_MEMORY = {
     "partition": "take --method streaming, or scratch=FOLDER in an ogb: SOURCE",
+    "repartition": "do it on a machine with more memory",
     "inspect": "look at it on a machine with more memory",
     "plan": "partition into more parts, or use fewer --hidden",
     "train": "partition into more parts for more machines, or use fewer --hidden",

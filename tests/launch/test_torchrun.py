@@ -102,7 +102,8 @@ def test_the_wrong_number_of_workers_is_a_mistake(command: Command, two_parts: P
     ]
     done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    line = "bnsgcn: error: 2 parts but 3 workers; start 2 workers or partition into 3 parts\n"
+    way_out = "start 2 workers or cut the graph anew: bnsgcn repartition DIR --parts 3 --out DIR2"
+    line = f"bnsgcn: error: 2 parts but 3 workers; {way_out}\n"
     assert done.stderr.count(line) == 1, "one rank speaks for all"
     assert "exitcode  : 2" in done.stderr
     assert "traceback : 2 parts but 3 workers" in done.stderr, "in torchrun's own words"

@@ -24,6 +24,7 @@ class Parts:
     name: str = "ring"
     parts: int = 2
     digest: str = "a" * 64
+    graph_digest: str = "c" * 64
 
 
 def test_what_was_asked_for_comes_back(tmp_path: Path) -> None:
@@ -58,11 +59,25 @@ def test_resume_wants_the_same_graph_and_the_same_options(tmp_path: Path) -> Non
     assert run.open().config.epochs == 20
     with pytest.raises(ValueError, match=r"--hidden is 64, the run in .* was started with 32"):
         run.check(TrainConfig(hidden=64, resume=True), Parts())
-    other = Parts(name="grid", parts=3, digest="b" * 64)
+    other = Parts(name="grid", parts=3, digest="b" * 64, graph_digest="d" * 64)
     with pytest.raises(
         ValueError, match=r"is a run on 'ring' in 2 parts .* these parts are 'grid' in 3 parts"
     ):
         run.check(TrainConfig(hidden=32, resume=True), other)
+
+
+def test_resume_takes_another_cut_of_the_same_graph(tmp_path: Path) -> None:
+    run, three = RunFolder(tmp_path / "run"), Parts(parts=3, digest="b" * 64)
+    run.create(TrainConfig(), Parts(), tmp_path / "two")
+    with pytest.raises(ValueError, match="holds a run already"):
+        run.check(TrainConfig(), three)
+    run.create(TrainConfig(resume=True), three, tmp_path / "three")
+    assert (run.open().parts, run.open().parts_dir) == (3, tmp_path / "three")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"graph"', '"unknown"'))  # as earlier versions wrote it
+    run.check(TrainConfig(resume=True), three)
+    with pytest.raises(ValueError, match="is a run on 'ring' in 3 parts"):
+        run.check(TrainConfig(resume=True), Parts())
 
 
 def test_resume_without_a_run_starts_one(tmp_path: Path) -> None:
@@ -184,12 +199,23 @@ def test_each_rank_forgets_its_own_lines(tmp_path: Path) -> None:
         run.log_rank(1, {"epoch": epoch})
     run.sync(0)
     run.sync(1)
-    run.rewind(2, rank=0)
+    run.rewind(2, rank=0, ranks=2)
     assert [line["epoch"] for line in run.metrics()] == [0, 1]
     assert len((tmp_path / "rank_1.jsonl").read_text().splitlines()) == 4
-    run.rewind(3, rank=1)
+    run.rewind(3, rank=1, ranks=2)
     assert len((tmp_path / "rank_1.jsonl").read_text().splitlines()) == 3
     assert len(run.metrics()) == 2
+
+
+def test_rank_0_forgets_the_lines_of_ranks_that_are_gone(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for rank in range(12):
+        for epoch in range(4):
+            run.log_rank(rank, {"epoch": epoch})
+    run.rewind(2, rank=1, ranks=2)
+    assert [len(run.rank_metrics(rank)) for rank in (0, 1, 2, 11)] == [4, 2, 4, 4]
+    run.rewind(2, rank=0, ranks=2)
+    assert [len(run.rank_metrics(rank)) for rank in range(12)] == [2] * 12
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "[" * 20_000, "\x00"], ids=range(5))

@@ -36,8 +36,9 @@ def state(epoch: int) -> tuple[dict[str, object], dict[str, object]]:
     return shared, own
 
 
-def assert_state(loaded: tuple[dict[str, object], dict[str, object]], epoch: int) -> None:
+def assert_state(loaded: tuple[dict[str, object], dict[str, object] | None], epoch: int) -> None:
     for mine, expected in zip(loaded, state(epoch), strict=True):
+        assert mine is not None
         assert mine.keys() == expected.keys()
         for key, value in expected.items():
             if isinstance(value, torch.Tensor):
@@ -222,6 +223,41 @@ def test_another_number_of_workers_or_another_model_is_refused(tmp_path: Path) -
         one(tmp_path, identity={"graph": "a1", "model": "sage 2 x 16"}).load("latest")
     with pytest.raises(UserError, match="has graph a1, this run has b2"):
         one(tmp_path, identity={"graph": "b2", "model": "gcn 2 x 16"}).load("latest")
+
+
+def test_another_cut_of_the_same_graph_gives_what_is_shared_aloud(tmp_path: Path) -> None:
+    """Of the files of the ranks that saved, nothing is read: they may be damaged or gone."""
+    said: list[str] = []
+    two = {"graph": "a1", "parts": "two", "model": "gcn"}
+    one(tmp_path, identity=two).save(10, *state(10), best=best(10))
+    path = sealed_folders(tmp_path / "checkpoints")[0]
+    for workers, parts in ((2, "two"), (1, "other two")):
+        dataclasses.replace(Seal.read(path), workers=workers).write(path)
+        again = one(tmp_path, identity=two | {"parts": parts}, say=said.append)
+        shared, own = again.load("latest")
+        assert own is None
+        assert_state((shared, state(10)[1]), 10)
+        assert f"({workers} workers then, 1 now)" in said.pop()
+        assert again.load("best")[1] is None
+        assert not said, "whoever looks at the best is not told"
+        (path / "rank_00000.pt").unlink(missing_ok=True)
+    (path / "shared.pt").write_bytes(b"short")
+    with pytest.raises(UserError, match="all checkpoints of the run are damaged"):
+        again.load("latest")
+
+
+def test_a_checkpoint_that_does_not_say_its_graph_wants_its_own_parts(tmp_path: Path) -> None:
+    """Those of earlier versions."""
+    old = {"parts": "two", "model": "gcn"}
+    one(tmp_path, identity=old).save(10, *state(10))
+    now = old | {"graph": "a1"}
+    assert_state(one(tmp_path, identity=now).load("latest"), 10)
+    with pytest.raises(UserError, match="has parts two, this run has three"):
+        one(tmp_path, identity=now | {"parts": "three"}).load("latest")
+    path = sealed_folders(tmp_path / "checkpoints")[0]
+    dataclasses.replace(Seal.read(path), workers=2).write(path)
+    with pytest.raises(UserError, match="was written by 2 workers, this run has 1; start 2 workers"):
+        one(tmp_path, identity=now).load("latest")
 
 
 def test_nothing_is_unpickled_into_code(tmp_path: Path) -> None:
