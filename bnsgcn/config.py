@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-import numbers
 import re
 import reprlib
-from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_type_hints
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, get_type_hints
 
+from bnsgcn.fitting import at_least, fitting, within
 from partition.errors import UserError, nearest
 
 ModelName = Literal["gcn", "sage", "gat"]
 NormName = Literal["layer", "batch", "none"]
+OptimizerName = Literal["adam", "adamw"]
+ScheduleName = Literal["constant", "cosine", "plateau"]
 SamplerName = Literal["uniform", "importance"]
 FirstEpoch = Literal["exact", "zeros"]
 WireDtype = Literal["fp32", "bf16", "fp16", "int8"]
@@ -56,10 +57,26 @@ class TrainConfig:
     self_loops: bool = True
     """Add one self loop to every node, as the papers do."""
 
+    optimizer: OptimizerName = "adam"
+    """adam (weight decay is an L2 penalty), or adamw (weights shrink by it apart from the gradient)."""
     lr: float = 0.01
-    """Learning rate of Adam."""
+    """Learning rate."""
+    lr_schedule: ScheduleName = "constant"
+    """What the rate does after the warm-up: constant; cosine, a half wave towards 0 at the end; plateau, half
+    as much after every --lr-patience evaluations without a better validation score."""
+    lr_patience: int = 5
+    """Evaluations that the plateau waits for."""
+    warmup: int = 0
+    """Epochs in which the rate rises in equal steps to its full height."""
     weight_decay: float = 0.0
-    """L2 penalty of Adam."""
+    """L2 penalty of adam; of adamw, the share that weights lose in a step, times the rate."""
+    clip_norm: float = 0.0
+    """Scale gradients down to this norm, over all weights and workers, where theirs is larger; 0 = never."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which scores, predictions and the best checkpoint are of, in
+    [0, 1); 0 = the weights themselves."""
+    label_smoothing: float = 0.0
+    """Share of a node's label that the loss spreads evenly over all classes, in [0, 1)."""
     epochs: int = 200
     """Epochs to train."""
     seed: int = 0
@@ -143,14 +160,15 @@ class TrainConfig:
             object.__setattr__(self, name, fitting(name.replace("_", "-"), getattr(self, name), kind))
         self._check_model()
         self._check_training()
+        self._check_steps()
         self._check_exchange()
         self._check_record()
 
     def _check_model(self) -> None:
-        _at_least("layers", self.layers, 1)
-        _at_least("hidden", self.hidden, 1)
-        _at_least("heads", self.heads, 1)
-        _within("dropout", self.dropout, 0.0, 1.0, open_right=True)
+        at_least("layers", self.layers, 1)
+        at_least("hidden", self.hidden, 1)
+        at_least("heads", self.heads, 1)
+        within("dropout", self.dropout, 0.0, 1.0, open_right=True)
         if not 0 <= self.linear_layers < self.layers:
             raise UserError(
                 f"--linear-layers {self.linear_layers} of --layers {self.layers}: at least one graph layer "
@@ -169,8 +187,8 @@ class TrainConfig:
     def _check_training(self) -> None:
         if not self.lr > 0:
             raise UserError(f"--lr is {self.lr}, must be above 0; try 0.01")
-        _at_least("weight-decay", self.weight_decay, 0)
-        _within("val-share", self.val_share, 0.0, 1.0, open_right=True)
+        at_least("weight-decay", self.weight_decay, 0)
+        within("val-share", self.val_share, 0.0, 1.0, open_right=True)
         for name in (
             "epochs",
             "eval_every",
@@ -180,7 +198,7 @@ class TrainConfig:
             "threads",
             "seed",
         ):
-            _at_least(name.replace("_", "-"), getattr(self, name), 0)
+            at_least(name.replace("_", "-"), getattr(self, name), 0)
         if not 0.001 <= self.timeout_s <= YEAR_S:
             raise UserError(
                 f"--timeout-s is {self.timeout_s:g}, must be in [0.001, {YEAR_S:.0f}], a year; try 600"
@@ -189,9 +207,42 @@ class TrainConfig:
         if self.storage == "bf16" and self.dtype == "float64":
             raise UserError("--storage bf16 keeps rows of float32; leave out --dtype float64 or --storage")
 
+    def _check_steps(self) -> None:
+        at_least("clip-norm", self.clip_norm, 0)
+        at_least("lr-patience", self.lr_patience, 1)
+        at_least("warmup", self.warmup, 0)
+        within("ema", self.ema, 0.0, 1.0, open_right=True)
+        within("label-smoothing", self.label_smoothing, 0.0, 1.0, open_right=True)
+        if 0 < self.warmup >= self.epochs:
+            raise UserError(
+                f"--warmup {self.warmup} leaves none of --epochs {self.epochs} at the full rate; "
+                f"use at most {max(0, self.epochs - 1)}"
+            )
+        if self.lr_schedule == "plateau" and self.eval_every == 0:
+            raise UserError("--lr-schedule plateau waits for evaluations, --eval-every is 0; try 10")
+        if self.lr_schedule == "plateau" and 0 < self.patience <= self.lr_patience:
+            raise UserError(
+                f"--patience {self.patience} ends the run before --lr-patience {self.lr_patience} lowers the "
+                f"rate; use --patience {self.lr_patience + 1} or more"
+            )
+
+    def check_own(self, kinds: Collection[str]) -> None:
+        """Raise the UserError of an option in whose place the user has a function, of one of `kinds`."""
+        for kind, name in (
+            ("optimizer", "optimizer"),
+            ("schedule", "lr_schedule"),
+            ("schedule", "warmup"),
+            ("loss", "label_smoothing"),
+        ):
+            value = getattr(self, name)
+            if kind in kinds and value != getattr(type(self), name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} {value} and the {kind} of your own: leave one out"
+                )
+
     def _check_exchange(self) -> None:
-        _within("sampling-rate", self.sampling_rate, 0.0, 1.0)
-        _within("smooth-decay", self.smooth_decay, 0.0, 1.0, open_right=True)
+        within("sampling-rate", self.sampling_rate, 0.0, 1.0)
+        within("smooth-decay", self.smooth_decay, 0.0, 1.0, open_right=True)
         if self.device == "cpu" and self.backend == "nccl":
             raise UserError("--backend nccl needs --device cuda; use --backend gloo with --device cpu")
         if self.halo_cache and self.sampling_rate == 1.0:
@@ -271,60 +322,3 @@ class TrainConfig:
 def _kinds() -> dict[str, Any]:
     """The type of every option."""
     return get_type_hints(TrainConfig)
-
-
-def fitting(option: str, value: Any, kind: Any) -> Any:
-    """`value` as the plain Python value of type `kind`, a Literal included; UserError where it is none."""
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        raise UserError(f"--{option} is {reprlib.repr(value)}, must be True or False")
-    if kind is int:
-        return _whole(option, value)
-    if kind is float:
-        return _number(option, value)
-    if str in get_args(kind) and isinstance(value, str) and value.strip():
-        return str(value)
-    words = [word for entry in (kind, *get_args(kind)) for word in get_args(entry) if isinstance(word, str)]
-    if isinstance(value, str) and value in words:
-        return words[words.index(value)]
-    if value is None and type(None) in get_args(kind):
-        return None
-    if str in get_args(kind):
-        raise UserError(f"--{option} is {reprlib.repr(value)}, must be text")
-    raise UserError(
-        f"--{option} has no choice {reprlib.repr(value)}{nearest(str(value), words)}; "
-        f"it has {', '.join(sorted(set(words)))}"
-    )
-
-
-def _whole(option: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise UserError(f"--{option} is {reprlib.repr(value)}, must be a whole number")
-    whole = int(value)
-    if whole.bit_length() > 63:
-        shown = whole if whole.bit_length() < 256 else f"a number of {whole.bit_length()} bits"
-        raise UserError(f"--{option} is {shown}, must be below 2**63 ({1 << 63})")
-    return whole
-
-
-def _number(option: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise UserError(f"--{option} is {reprlib.repr(value)}, must be a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise UserError(f"--{option} is {number}, must be finite")
-    return number
-
-
-def _at_least(option: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise UserError(f"--{option} is {value}, must be at least {least}")
-
-
-def _within(option: str, value: float, low: float, high: float, *, open_right: bool = False) -> None:
-    if not (low <= value < high if open_right else low <= value <= high):
-        raise UserError(f"--{option} is {value}, must be in [{low:g}, {high:g}{')' if open_right else ']'}")

@@ -23,7 +23,7 @@ from bnsgcn.nn.models import build_model
 from bnsgcn.own import NONE_OWN, Reference, References, resolve
 from bnsgcn.plan.bytes import stays_on_the_host, sums_weights
 from bnsgcn.plan.device_memory import too_little
-from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of
+from bnsgcn.plan.memory import density_of, least_bytes, parameter_count, sizes_of, weight_copies
 from bnsgcn.record.hardware import hardware
 from bnsgcn.record.rss import rss_bytes
 from bnsgcn.record.run_folder import RunFacts, RunFolder
@@ -33,6 +33,7 @@ from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.class_weights import weights_digest
 from bnsgcn.train.evaluate import Scores
 from bnsgcn.train.scores import chosen_metric
+from bnsgcn.train.target import check_smoothing
 from bnsgcn.train.trainer import Trainer
 from bnsgcn.train.validation import validation_nodes
 from partition.errors import UserError
@@ -78,7 +79,9 @@ def train_worker(
     manifest = read_manifest(parts_dir)
     if "model" not in own:
         check_model_fits(manifest, config)
-    chosen_metric(config, manifest), validation_nodes(config, manifest)  # or there is no run
+    # Whatever does not fit the graph is said before there is a run.
+    chosen_metric(config, manifest), validation_nodes(config, manifest)
+    check_smoothing(manifest, config)
     with joined(config) as world:
         agree(world, config, manifest)
         run = RunFolder(run_dir)
@@ -157,7 +160,7 @@ def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
     need = LAYER_BYTES * config.layers
     if need <= have:
         widths = config.widths(manifest.num_features, manifest.num_classes)
-        need += 4 * config.number_bytes * parameter_count(config, widths)
+        need += weight_copies(config) * config.number_bytes * parameter_count(config, widths)
     if need > have:
         raise UserError(
             f"--layers {config.layers} of --hidden {config.hidden} need at least {need / 1e9:,.0f} GB "

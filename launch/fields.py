@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnsgcn.config import fitting
+from bnsgcn.fitting import fitting
 from partition.errors import UserError
 
 

@@ -242,8 +242,6 @@ THEMES = {
     "model": ("model", "layers", "hidden", "heads", "dropout", "norm", "linear_layers", "self_loops"),
     "training": (
         *(
-            "lr",
-            "weight_decay",
             "epochs",
             "seed",
             "eval_every",
@@ -253,6 +251,10 @@ THEMES = {
             "val_share",
         ),
         *("precompute", "inductive", "prune", "amp", "dtype", "storage"),
+    ),
+    "optimisation": (
+        *("optimizer", "lr", "lr_schedule", "lr_patience", "warmup", "weight_decay"),
+        *("clip_norm", "ema", "label_smoothing"),
     ),
     "sampling": ("sampling_rate", "sampler", "draw_per_layer", "halo_cache"),
     "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_decay"),

@@ -64,6 +64,7 @@ def test_imports_go_one_way() -> None:
 
 
 ROOMS = (
+    "fitting",
     "config",
     "own",
     "capacity",

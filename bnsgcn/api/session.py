@@ -17,7 +17,8 @@ from bnsgcn.api.following import Following, Track, following
 from bnsgcn.api.seed_runs import SeedRuns
 from bnsgcn.api.trained import Run
 from bnsgcn.capacity import check_threads, check_workers
-from bnsgcn.config import TrainConfig, fitting
+from bnsgcn.config import TrainConfig
+from bnsgcn.fitting import fitting
 from bnsgcn.own import KINDS, References, reference_to
 from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.record.seeds import seeds_of
@@ -47,7 +48,7 @@ def train(
     parts: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     model: str | Function = "sage",
-    optimizer: Function | None = None,
+    optimizer: str | Function | None = None,
     schedule: Function | None = None,
     loss: Function | None = None,
     metric: str | Function | None = None,
@@ -67,8 +68,9 @@ def train(
         parts: into how many parts a graph or a SOURCE is cut; 2 if not given.
         run_dir: folder of the run; None = a temporary one that lasts as long as the Run.
         model: gcn, sage, gat, or a function (features, classes, config) -> torch.nn.Module of your own.
-        optimizer: a function from the parameters to their optimiser; None = Adam with lr and weight_decay.
-        schedule: a function from the epoch to the factor on the learning rate.
+        optimizer: adam, adamw, or a function from the parameters to their optimiser, which knows its own
+            rate and weight decay.
+        schedule: a function from the epoch to the factor on the learning rate, in place of `lr_schedule`.
         loss: a function (logits, labels, count) -> this worker's share of the loss: a sum over its nodes,
             divided by the number of training nodes of all workers.
         metric: a name, or a function (logits, labels) -> score of all nodes of a split; more is better.
@@ -212,6 +214,7 @@ def _asked_for(given: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Tr
     named = {kind: value for kind, value in given.items() if isinstance(value, str)}
     functions = {kind: value for kind, value in given.items() if kind not in named and value is not None}
     config = _config({**options, **named})
+    config.check_own(functions)
     return config, {kind: reference_to(kind, value).to_json() for kind, value in functions.items()}
 
 

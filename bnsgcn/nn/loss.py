@@ -16,7 +16,9 @@ Loss: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 rank's share of the loss: a sum over its nodes, divided by that number."""
 
 
-def task_loss(logits: Tensor, labels: Tensor, total: float, weights: Tensor | None = None) -> Tensor:
+def task_loss(
+    logits: Tensor, labels: Tensor, total: float, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """This rank's share of the loss, a scalar.
 
     Args:
@@ -25,9 +27,13 @@ def task_loss(logits: Tensor, labels: Tensor, total: float, weights: Tensor | No
             over classes, as torch.nn.BCEWithLogitsLoss).
         total: training nodes of all ranks; with class ids and weights, the sum of these nodes' weights.
         weights: [C], of the classes; of multi-hot labels, of the positives.
+        smoothing: share of a class id's weight that all classes get evenly; multi-hot labels have none.
     """
     if labels.dim() == 1:
-        return torch.nn.functional.cross_entropy(logits, labels, weights, reduction="sum") / total
+        summed = torch.nn.functional.cross_entropy(
+            logits, labels, weights, reduction="sum", label_smoothing=smoothing
+        )
+        return summed / total
     summed = torch.nn.functional.binary_cross_entropy_with_logits(
         logits, labels, reduction="sum", pos_weight=weights
     )

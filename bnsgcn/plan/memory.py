@@ -11,7 +11,7 @@ nothing but masks and normalised rows is computed twice, and no pass needs room 
     |             | not the block itself                                                            |
     | activations | what backward still reads, a gradient of a layer's result and one of its input  |
     | exchange    | rows of one layer on their way; of all layers, both ways, where they wait       |
-    | weights     | weights, gradients and the optimiser's two moments                              |
+    | weights     | weights, gradients, the optimiser's two moments, averages with --ema            |
 
 A plan adds `passing`, room for two matrices that a pass makes. Nothing here imports torch.
 
@@ -196,8 +196,13 @@ def least_bytes(
         "graph": _ID_BYTES * _graph_ids(layers, config, directed, 2 if weighted else 1),
         "activations": number * _activations(layers, widths, config, first),
         "exchange": number * _exchanged(layers, widths, config, first),
-        "weights": 4 * config.number_bytes * parameters,
+        "weights": weight_copies(config) * config.number_bytes * parameters,
     }
+
+
+def weight_copies(config: TrainConfig) -> int:
+    """How many numbers are kept for each weight."""
+    return 5 if config.ema else 4
 
 
 def density_of(part: Part) -> float | None:

@@ -37,6 +37,12 @@ MAY_CHANGE = frozenset(
     | {"backend", "device", "kernel", "threads", "timeout_s", "resume", "track", "profile"}
 )
 """Options that a resumed run may set anew; all others decide what the weights become."""
+HELD_BY: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "cosine": ("epochs",),
+    "plateau": ("epochs", "eval_every"),
+}
+"""Which of them do decide it after all, since this --lr-schedule goes by them."""
 
 
 class PartsIdentity(Protocol):
@@ -192,9 +198,10 @@ class RunFolder:
         self._check_own(found.own, own)
 
     def _check_options(self, old: TrainConfig, new: TrainConfig) -> None:
+        may_change = MAY_CHANGE.difference(HELD_BY[old.lr_schedule])
         for name, value in new.to_json().items():
             before = getattr(old, name)
-            if name not in MAY_CHANGE and value != before:
+            if name not in may_change and value != before:
                 option = name.replace("_", "-")
                 raise UserError(
                     f"--{option} is {value}, the run in {self.path} was started with {before}; "

@@ -35,6 +35,14 @@ class FlatGradients:
         for parameter, view in zip(self._parameters, self._views, strict=True):
             parameter.grad = view
 
+    def clip(self, norm: float) -> None:
+        """Scale what was reduced to `norm` where its own is larger, as torch.nn.utils.clip_grad_norm_ does.
+
+        All ranks have the same gradients, bit by bit, so they need not talk, and the host need not look.
+        """
+        gradients = self._flat[:-1]
+        gradients *= (norm / (torch.linalg.vector_norm(gradients) + 1e-6)).clamp(max=1.0)
+
     def reduce(self, world: World, loss: Tensor) -> Tensor:
         """Sum gradients and loss over all ranks; returns the global loss, a scalar."""
         for parameter, view in zip(self._parameters, self._views, strict=True):

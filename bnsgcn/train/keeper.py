@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bnsgcn.exchange.lane import Lane
+from bnsgcn.train.average import WeightAverage
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.optimizer import Optimizer
 from bnsgcn.train.progress import Progress
@@ -21,6 +23,8 @@ class Keeper:
 
     Args:
         checkpoints: where they go; None = only the best weights are kept, in memory.
+        average: where there is one, it is what a checkpoint has as the model, for all who evaluate, predict
+            and export; the weights that are trained are beside it.
     """
 
     def __init__(
@@ -31,13 +35,18 @@ class Keeper:
         optimizer: Optimizer,
         progress: Progress,
         lanes: Sequence[Lane],
+        average: WeightAverage | None = None,
     ) -> None:
         self._checkpoints, self._model, self._optimizer = checkpoints, model, optimizer
-        self._progress, self._lanes = progress, lanes
+        self._progress, self._lanes, self._average = progress, lanes, average
         self._best_weights: dict[str, Tensor] | None = None
 
     def save(self) -> None:
         """Write a checkpoint; without checkpoints, remember the weights if they are the best. Collective."""
+        with contextlib.nullcontext() if self._average is None else self._average.in_place():
+            self._save()
+
+    def _save(self) -> None:
         weights, progress = self._model.state_dict(), self._progress
         best = (
             Best(epoch=progress.best_epoch + 1, score=progress.best_val) if progress.best_epoch >= 0 else None
@@ -46,11 +55,13 @@ class Keeper:
             if best is not None and best.epoch == progress.epoch:
                 self._best_weights = {name: value.clone() for name, value in weights.items()}
             return
-        shared = {
+        shared: dict[str, Any] = {
             "model": weights,
             "optimizer": self._optimizer.state_dict(),
             "progress": dataclasses.asdict(progress),
         }
+        if self._average is not None:
+            shared["trained"] = self._average.others
         own = {"lanes": [lane.state() for lane in self._lanes]}
         self._checkpoints.save(progress.epoch, shared, own, best=best)
 
@@ -66,6 +77,8 @@ class Keeper:
         assert self._checkpoints is not None, "there are no checkpoints to load"
         shared, own = self._checkpoints.load(which)
         self._model.load_state_dict(shared["model"])
+        if self._average is not None:
+            self._average.load(shared["trained"])
         self._optimizer.load_state_dict(shared["optimizer"])
         self._progress.take_over(shared["progress"])
         if own is None:
@@ -81,6 +94,8 @@ class Keeper:
             self._model.load_state_dict(self._checkpoints.load("best")[0]["model"])
         elif self._best_weights is not None:
             self._model.load_state_dict(self._best_weights)
+        if self._average is not None:
+            self._average.restart()
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -1,7 +1,8 @@
-"""Optimisers: what one has to offer, Adam as the default, and learning rates that follow a schedule."""
+"""Optimisers: what one has to offer, Adam and AdamW, and learning rates that follow a schedule."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from bnsgcn.config import TrainConfig
 from partition.errors import UserError
 
 BETAS = (0.9, 0.999)
@@ -39,16 +41,27 @@ Schedule: TypeAlias = Callable[[int], float]
 
 
 class Adam:
-    """Adam (Kingma and Ba, ICLR 2015) through torch's functional form.
+    """Adam (Kingma and Ba, ICLR 2015) or AdamW (Loshchilov and Hutter, ICLR 2019) in torch's functional form.
 
     The state is two tensors for each parameter and a count. Making a torch.optim.Adam imports torch's
     compiler, 68 MB and seconds for every worker; the function that does its arithmetic does not.
     """
 
     def __init__(
-        self, parameters: Iterable[torch.nn.Parameter], *, lr: float, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
     ) -> None:
-        """`weight_decay`: L2 penalty, added to the gradient."""
+        """Nothing is moved yet.
+
+        Args:
+            weight_decay: L2 penalty, added to the gradient; if `decoupled`, as AdamW has it, the share that
+                the weights lose in a step, times the rate.
+        """
+        self._decoupled = decoupled
         self.param_groups = [{"lr": lr, "weight_decay": weight_decay}]
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._steps = 0
@@ -68,6 +81,7 @@ class Adam:
             [],
             [torch.tensor(float(self._steps - 1)) for _ in moved],  # on the host, whatever the device
             foreach=self._means[0].device.type != "cpu",  # there, one pass a tensor is as fast
+            decoupled_weight_decay=self._decoupled,
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
@@ -86,6 +100,13 @@ class Adam:
         self._steps = state["steps"]
         for own, loaded in (*_pairs(self._means, state["means"]), *_pairs(self._squares, state["squares"])):
             own.copy_(loaded)
+
+
+def make_adam(config: TrainConfig) -> MakeOptimizer:
+    """The optimiser that the options name."""
+    return functools.partial(
+        Adam, lr=config.lr, weight_decay=config.weight_decay, decoupled=config.optimizer == "adamw"
+    )
 
 
 def _pairs(own: list[Tensor], loaded: list[Tensor]) -> list[tuple[Tensor, Tensor]]:

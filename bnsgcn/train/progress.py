@@ -21,8 +21,10 @@ class Progress:
     worse_evaluations: int = 0
     """Evaluations since the best one."""
     loss: float = math.nan
+    rate_drops: int = 0
+    """How often a plateau has lowered the learning rate."""
 
-    def note(self, scores: Scores) -> bool:
+    def note(self, scores: Scores, config: TrainConfig) -> bool:
         """Take an evaluation after the last epoch into account; whether it is the best so far."""
         better = scores.val > self.best_val or self.best_epoch < 0
         if better:
@@ -30,6 +32,8 @@ class Progress:
             self.best_epoch, self.worse_evaluations = self.epoch - 1, 0
         else:
             self.worse_evaluations += 1
+            waited = self.worse_evaluations % config.lr_patience == 0
+            self.rate_drops += config.lr_schedule == "plateau" and waited
         return better
 
     def is_over(self, config: TrainConfig) -> bool:
@@ -39,4 +43,4 @@ class Progress:
     def take_over(self, values: dict[str, float]) -> None:
         """Go on from the `dataclasses.asdict` of another one."""
         for field in dataclasses.fields(self):
-            setattr(self, field.name, values[field.name])
+            setattr(self, field.name, values.get(field.name, field.default))

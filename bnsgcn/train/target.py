@@ -16,7 +16,7 @@ from bnsgcn.local.boundary import BoolArray, IntArray
 from bnsgcn.nn.loss import Loss, task_loss
 from bnsgcn.train.class_weights import class_weights
 from partition.errors import UserError
-from partition.store import Part
+from partition.store import Manifest, Part
 
 
 class Target:
@@ -42,14 +42,15 @@ class Target:
             own: a loss in place of the task's.
 
         Raises:
-            UserError: no rank has a labelled training node, or the class weights do not fit.
+            UserError: no rank has a labelled training node, or class weights or smoothing do not fit.
         """
+        check_smoothing(part.manifest, config)
         places = np.flatnonzero(chosen[logits_rows])
         device = world.device
         self._place = None if places.size == logits_rows.size else torch.from_numpy(places).to(device)
         labels = torch.from_numpy(np.ascontiguousarray(part.labels[logits_rows[places]])).to(device)
         self._labels = labels if labels.dim() == 1 else labels.to(dtype)
-        self._own = own
+        self._own, self._smoothing = own, config.label_smoothing
         self._weights: Tensor | None = None
         self._nodes = nodes = int(world.all_reduce(torch.tensor([places.size], device=device)))
         self._total: float = nodes
@@ -73,7 +74,16 @@ class Target:
         chosen = logits if self._place is None else logits[self._place]
         if self._own is not None:
             return self._own(chosen, self._labels, self._nodes)
-        return task_loss(chosen, self._labels, self._total, self._weights)
+        return task_loss(chosen, self._labels, self._total, self._weights, self._smoothing)
+
+
+def check_smoothing(manifest: Manifest, config: TrainConfig) -> None:
+    """UserError where labels are to be smoothed and a node has several."""
+    if config.label_smoothing and manifest.task != "single":
+        raise UserError(
+            f"--label-smoothing {config.label_smoothing:g} spreads the one label of a node over the classes, "
+            f"nodes of {manifest.name} have several; leave it out"
+        )
 
 
 def class_counts(world: World, labels: Tensor, classes: int) -> npt.NDArray[np.int64]:

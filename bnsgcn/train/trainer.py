@@ -6,6 +6,7 @@ command lines; see run.py for what a worker process does around it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -30,15 +31,17 @@ from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import ProfiledSpans, Spans
 from bnsgcn.record.tracker import Tracker
 from bnsgcn.train.agreement import agree
+from bnsgcn.train.average import WeightAverage
 from bnsgcn.train.buffers import check_buffers
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.train.gradients import FlatGradients
 from bnsgcn.train.hop_sets import HopSet, HopSets, Stage
 from bnsgcn.train.keeper import Keeper
-from bnsgcn.train.optimizer import Adam, MakeOptimizer, Rates, Schedule
+from bnsgcn.train.optimizer import MakeOptimizer, Rates, Schedule, make_adam
 from bnsgcn.train.profiling import Profile
 from bnsgcn.train.progress import Progress
+from bnsgcn.train.schedule import schedule_of
 from bnsgcn.train.scores import OwnMetric, chosen_metric, name_of
 from bnsgcn.train.target import Target
 from bnsgcn.train.validation import with_validation
@@ -60,9 +63,9 @@ class Trainer:
         model: any module whose forward(hops, x) gives the logits of hops[-1]'s destination rows; built from
             `bnsgcn.nn` convolutions, one hop each. The same on all ranks (rank 0's weights are taken).
         config: options; those of the model's shape are not looked at.
-        optimizer: makes the optimiser of the model's parameters; None = Adam with the options' learning rate
-            and weight decay, which are not looked at otherwise.
-        schedule: factor on the learning rate of every epoch; None = 1.
+        optimizer: makes the optimiser of the model's parameters; None = the options', whose learning rate
+            and weight decay are not looked at otherwise.
+        schedule: factor on the learning rate of every epoch; None = what the options say.
         loss: this rank's share of the loss; None = cross-entropy, of multi-hot labels binary cross-entropy.
         metric: what the best checkpoint is chosen by; None = what the options say.
         run: run folder for records; None = none are written.
@@ -94,6 +97,8 @@ class Trainer:
                 f"--storage bf16 is for the options' models, {type(model).__name__} is one of your own; "
                 f"leave it out"
             )
+        given = {"optimizer": optimizer, "schedule": schedule, "loss": loss}
+        config.check_own([kind for kind, function in given.items() if function is not None])
         convert_batch_norms(model, world)
         agree(world, config, part.manifest, model)
         part, self._notes = with_validation(world, part, config)
@@ -112,9 +117,9 @@ class Trainer:
         chosen = self._sets.labelled(TRAIN)
         self._target = Target(world, part, self.training.logits_rows, chosen, dtype, config, own=loss)
         self._gradients = FlatGradients(self.model.parameters())
-        make = optimizer or (lambda chosen: Adam(chosen, lr=config.lr, weight_decay=config.weight_decay))
-        self._optimizer = make(list(self.model.parameters()))
-        self._rates = Rates(self._optimizer, schedule)
+        self._optimizer = (optimizer or make_adam(config))(list(self.model.parameters()))
+        self._rates = Rates(self._optimizer, schedule or schedule_of(config, self.progress))
+        self._average = WeightAverage(self.model.parameters(), config.ema) if config.ema else None
         self._recorder = Recorder(world, run, listener)
         self._profile = None
         if config.profile is not None and run is not None:
@@ -125,6 +130,7 @@ class Trainer:
             optimizer=self._optimizer,
             progress=self.progress,
             lanes=self.training.lanes,
+            average=self._average,
         )
 
     @property
@@ -157,7 +163,7 @@ class Trainer:
         while not self.progress.is_over(self.config):
             measured = train_epoch()
             scores = self.evaluate() if self._evaluation_is_due() else None
-            better = scores is not None and self.progress.note(scores)
+            better = scores is not None and self.progress.note(scores, self.config)
             # Before the checkpoint: an epoch that is not trained again has its line.
             found = {} if scores is None else {"val_score": scores.val, "test_score": scores.test}
             self._recorder.epoch(measured, found)
@@ -174,6 +180,8 @@ class Trainer:
     def _start(self) -> None:
         for tensor in [*self.model.parameters(), *self.model.buffers()]:
             self.world.broadcast(tensor.data)
+        if self._average is not None:
+            self._average.restart()
         if self.config.resume and self._keeper.holds_any():
             self.load("latest")
         manifest = self.part.manifest
@@ -220,7 +228,11 @@ class Trainer:
                 self.progress.loss = float(self._gradients.reduce(self.world, loss))
             if not math.isfinite(self.progress.loss):  # before the step: it would spoil every weight
                 self._stop_at_non_finite(epoch)
+            if self.config.clip_norm:
+                self._gradients.clip(self.config.clip_norm)
             self._optimizer.step()
+            if self._average is not None:
+                self._average.update(epoch + 1)
         self.progress.epoch += 1
         if epoch == 0:
             check_buffers(self.world, self.model)
@@ -239,13 +251,18 @@ class Trainer:
     # ---- scores and checkpoints ----
 
     def evaluate(self, *, per_class: bool = False) -> Scores:
-        """Exact validation and test score of the weights as they are. Collective.
+        """Exact validation and test score of the weights, with --ema of their average. Collective.
 
         `per_class`: with precision, recall and F1 of every class on the test nodes.
         """
         self.training.drain()
         check_buffers(self.world, self.model)
-        return evaluate(self.model, self.evaluation, self.part, self._score, per_class=per_class)
+        with self.scored_weights():
+            return evaluate(self.model, self.evaluation, self.part, self._score, per_class=per_class)
+
+    def scored_weights(self) -> contextlib.AbstractContextManager[None]:
+        """While it is open the model has the weights that it is scored by: with --ema, their average."""
+        return contextlib.nullcontext() if self._average is None else self._average.in_place()
 
     def save(self) -> None:
         """Write a checkpoint of the whole loop: weights, optimiser, counters, lanes in flight. Collective."""
@@ -264,7 +281,8 @@ class Trainer:
     def predict(self) -> Tensor:
         """Logits [I, C] of all inner rows of the part, exact, in the part's order. Collective."""
         self.training.drain()
-        return logits_of(self.model, self._sets.exact(np.ones(self.part.split.size, bool)))
+        with self.scored_weights():
+            return logits_of(self.model, self._sets.exact(np.ones(self.part.split.size, bool)))
 
     def summary(self) -> dict[str, Any]:
         """The run in figures; medians leave out the first epochs."""

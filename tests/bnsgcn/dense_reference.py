@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.kernels import random_bits
-from partition.graph import TRAIN, Graph
+from partition.graph import TRAIN, VAL, Graph
 
 SECOND_MASK = 1 << 20
 """Layer number offset of the mask of a precomputed aggregate, beside that of the node's own features."""
@@ -34,9 +34,12 @@ class DenseRun:
             for name, value in weights.items()
             if name not in buffers
         }
-        self._optimizer = torch.optim.Adam(
-            self.weights.values(), lr=config.lr, weight_decay=config.weight_decay
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        self._optimizer = kind(self.weights.values(), lr=config.lr, weight_decay=config.weight_decay)
+        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self._optimizer, mode="max", factor=0.5, patience=config.lr_patience - 1, threshold=0.0
         )
+        self._taken: list[dict[str, Tensor]] = []
         self.epoch = 0
 
     def step(self) -> tuple[float, Tensor, dict[str, Tensor]]:
@@ -49,21 +52,49 @@ class DenseRun:
         labels = torch.from_numpy(self._graph.labels)[train]
         weights = balanced(labels, logits.shape[1]) if self._config.class_weights else None
         if labels.dim() == 1:
-            loss = functional.cross_entropy(chosen, labels, weights)
+            smoothing = self._config.label_smoothing
+            loss = functional.cross_entropy(chosen, labels, weights, label_smoothing=smoothing)
         else:
             loss = functional.binary_cross_entropy_with_logits(chosen, labels.double(), pos_weight=weights)
         loss.backward()
-        self._optimizer.step()
-        self.epoch += 1
+        if self._config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.weights.values(), self._config.clip_norm)
+        self._step()
         every = torch.full((view.numel(), logits.shape[1]), torch.nan, dtype=torch.float64)
         every[view] = logits.detach()
         gradients = {name: weight.grad.clone() for name, weight in self.weights.items()}
         return loss.item(), every, gradients
 
+    def _step(self) -> None:
+        """Adam's step with the epoch's rate, then what a plateau makes of the validation score."""
+        config, warmup, group = self._config, self._config.warmup, self._optimizer.param_groups[0]
+        if config.lr_schedule != "plateau":
+            cosine = config.lr_schedule == "cosine" and self.epoch >= warmup
+            turn = (self.epoch - warmup) / (config.epochs - warmup) if cosine else 0.0
+            group["lr"] = (
+                config.lr * min(1.0, (self.epoch + 1) / (warmup + 1)) * np.cos(np.pi * turn / 2) ** 2
+            )
+        self._optimizer.step()
+        self._taken.append({name: weight.detach().clone() for name, weight in self.weights.items()})
+        self.epoch += 1
+        if config.lr_schedule == "plateau":
+            rows, labels = np.flatnonzero(self._graph.split == VAL), torch.from_numpy(self._graph.labels)
+            self._plateau.step((self.logits()[rows].argmax(1) == labels[rows]).double().mean().item())
+
     def logits(self) -> Tensor:
-        """Logits [N, C] of all nodes over all edges, without dropout."""
-        with torch.no_grad():
-            return self._forward(torch.ones(self._graph.num_nodes, dtype=torch.bool), training=False)
+        """Logits [N, C] of all nodes over all edges, without dropout, with --ema by averages."""
+        trained, every = self.weights, torch.ones(self._graph.num_nodes, dtype=torch.bool)
+        if self._config.ema:
+            shares = self._config.ema ** torch.arange(self.epoch).flip(0).double()
+            self.weights = {
+                name: torch.stack([taken[name] for taken in self._taken], -1) @ (shares / shares.sum())
+                for name in trained
+            }
+        try:
+            with torch.no_grad():
+                return self._forward(every, training=False)
+        finally:
+            self.weights = trained
 
     def _forward(self, view: Tensor, *, training: bool) -> Tensor:
         config, ids = self._config, view.nonzero().flatten()

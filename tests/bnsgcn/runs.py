@@ -78,6 +78,8 @@ def record(
         kept.losses.append(trainer.train_epoch()["loss"])
         kept.gradients.append({name: as_array(p.grad) for name, p in model.named_parameters()})
         kept.digests.append(weights_digest(model))
+        if config.lr_schedule == "plateau":
+            trainer.progress.note(trainer.evaluate(), config)
     handle.remove()
     kept.train_logits[node_ids[trainer.training.logits_rows]] = first[0].cpu().numpy()
     kept.weights = {name: as_array(value) for name, value in model.state_dict().items()}

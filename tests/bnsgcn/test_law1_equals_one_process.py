@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.exchange.lane import Lane
+from bnsgcn.train.gradients import FlatGradients
 from partition.store import Part
 from tests.bnsgcn.runs import Recorded, dense_run, largest_difference, one_run, record, run_on, trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder, small_graph
@@ -60,6 +63,16 @@ CASES = [
     case("apart", model="gat", norm="batch", dropout=0.0),
     case("idle", model="gat", layers=2),
 ]
+STEPS: list[dict[str, Any]] = [
+    {"optimizer": "adamw", "weight_decay": 0.5, "lr_schedule": "cosine", "warmup": 3, "epochs": 10},
+    {"clip_norm": 0.1, "lr_schedule": "plateau", "lr_patience": 1, "weight_decay": 0.01},
+    {"ema": 0.8, "label_smoothing": 0.2, "class_weights": "balanced"},
+]
+"""How steps are taken, several options at a time; each of them is missed below."""
+CASES += [
+    case("single", model="sage", norm="batch", **STEPS[0], **STEPS[2]),
+    case("single", "metis", model="gcn", **STEPS[1], **STEPS[2]),
+]
 
 
 @pytest.mark.multi
@@ -76,6 +89,43 @@ def test_any_number_of_parts_trains_as_a_dense_matrix_does(
         if one is not None and kind not in ("apart", "idle"):  # those are another graph for each number
             assert largest_difference(run, one) < TOLERANCE, parts
         one = one or run
+
+
+@pytest.mark.parametrize(
+    ("steps", "option"), [(steps, option) for steps in STEPS for option in steps if option != "epochs"]
+)
+def test_the_comparison_notices_an_option_that_is_left_out(
+    steps: dict[str, Any], option: str, parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config, plain = dataclasses.replace(BASE, **steps), getattr(TrainConfig, option)
+    folder = parts_folder("single", 1)
+    run = run_on(folder, 1, config, tmp_path)
+    without = dense_run(small_graph("single"), folder, dataclasses.replace(config, **{option: plain}))
+    assert largest_difference(run, without) > 1e-4
+
+
+def record_clipped_apart(world: World, folder: Path, config: TrainConfig) -> Recorded:
+    """Breach: every rank clips its own share, before the sum."""
+    reduce, clip = FlatGradients.reduce, FlatGradients.clip
+
+    def clipped_first(gradients: FlatGradients, world: World, loss: Tensor) -> Tensor:
+        clip(gradients, config.clip_norm)
+        return reduce(gradients, world, loss)
+
+    with (
+        mock.patch.object(FlatGradients, "reduce", clipped_first),
+        mock.patch.object(FlatGradients, "clip"),
+    ):
+        return record(world, folder, config)
+
+
+@pytest.mark.multi
+def test_the_comparison_notices_gradients_clipped_by_each_rank(
+    parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config, folder = dataclasses.replace(BASE, **STEPS[1]), parts_folder("single", 2)
+    run = one_run(run_ranks(record_clipped_apart, 2, tmp_path, folder, config))
+    assert largest_difference(run, dense_run(small_graph("single"), folder, config)) > 1e-4
 
 
 def source_rows(world: World, folder: Path, config: TrainConfig) -> list[int]:

@@ -41,6 +41,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"sampling_rate": 0.3, "sampler": "importance", "draw_per_layer": True},
     {"sampling_rate": 0.4, "halo_cache": True, "smooth_features": True, "pipeline": True},
     ALL,
+    {"optimizer": "adamw", "weight_decay": 0.1, "lr_schedule": "cosine", "warmup": 3}
+    | {"clip_norm": 0.5, "ema": 0.9, "label_smoothing": 0.1, "norm": "batch"},
     ALL | {"halo_cache": True, "sampler": "importance", "gradient_wire_dtype": "fp16", "inductive": True},
 ]
 
@@ -55,8 +57,14 @@ def digests(world: World, folder: Path, config: TrainConfig) -> list[str]:
     found = []
     for _ in range(EPOCHS):
         trainer.train_epoch()
-        found.append(weights_digest(trainer.model))
+        found.append(scored_digest(trainer))
     return found
+
+
+def scored_digest(trainer: Trainer) -> str:
+    """Of the weights or, with --ema, of their average, which holds them too."""
+    with trainer.scored_weights():
+        return weights_digest(trainer.model)
 
 
 def kept_trainer(
@@ -99,7 +107,7 @@ def stopped_everywhere(
         assert second.progress.epoch == stop
         for _ in range(EPOCHS - stop):
             second.train_epoch()
-        ends.append(weights_digest(second.model))
+        ends.append(scored_digest(second))
     return ends
 
 

@@ -44,7 +44,8 @@ POLICIES: list[dict[str, Any]] = [
     {"sampling_rate": 0.3, "sampler": "importance", "draw_per_layer": True, "wire_dtype": "fp16"},
     {"sampling_rate": 0.4, "halo_cache": True, "smooth_features": True, "pipeline": True},
     {"sampling_rate": 0.4, "smooth_gradients": True, "pipeline": True, "inductive": True, "norm": "none"},
-    {"norm": "batch", "class_weights": "balanced"},
+    {"norm": "batch", "class_weights": "balanced", "clip_norm": 0.5, "ema": 0.9, "label_smoothing": 0.1}
+    | {"optimizer": "adamw", "weight_decay": 0.1, "lr_schedule": "cosine", "warmup": 5},
 ]
 
 

@@ -148,6 +148,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"model": torch.nn.Linear(3, 3)}, "model is a Linear, must be a function that every worker can import"),
     ({"optimizer": functools.partial(torch.optim.SGD, 3)}, "optimizer is a functools.partial of more than"),
+    ({"optimizer": "sgd"}, "--optimizer has no choice 'sgd'; it has adam, adamw"),
+    ({"schedule": halved, "warmup": 1}, "--warmup 1 and the schedule of your own: leave one out"),
     ({"loss": "mse"}, "loss is 'mse', must be a function"),
 ]
 

@@ -60,6 +60,24 @@ def test_gradients_are_views_of_one_tensor() -> None:
     assert not model[0].weight.grad.any()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("norm", [0.5, 100.0])
+def test_gradients_are_clipped_as_torch_does(norm: float) -> None:
+    parameters = [torch.nn.Parameter(torch.ones(size, dtype=torch.float64)) for size in (3, 5)]
+    flat = FlatGradients(parameters)
+    flat.zero()
+    sum(((p**2) @ torch.arange(1.0, len(p) + 1).double() for p in parameters), torch.tensor(0.0)).backward()
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in parameters]
+    for their, mine in zip(theirs, parameters, strict=True):
+        assert mine.grad is not None
+        their.grad = mine.grad.clone()
+    loss = flat.reduce(World.single(), torch.tensor(3.0))
+    torch.nn.utils.clip_grad_norm_(theirs, norm)
+    flat.clip(norm)
+    for their, mine in zip(theirs, parameters, strict=True):
+        assert torch.allclose(their.grad, mine.grad, rtol=1e-14)  # type: ignore[arg-type]
+    assert float(flat.reduce(World.single(), loss)) == 3, "the loss beside them is none"
+
+
 def test_a_gradient_that_was_replaced_is_noticed() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     flat = FlatGradients([parameter])

@@ -1,4 +1,4 @@
-"""Our Adam is torch's, bit for bit, and takes up where it was."""
+"""Our Adam and AdamW are torch's, bit for bit, and take up where they were."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def give_gradients(chosen: list[torch.nn.Parameter], step: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("weight_decay", [0.0, 0.02])
-def test_twenty_steps_are_torchs(weight_decay: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("weight_decay", "decoupled"), [(0.0, False), (0.02, False), (0.02, True)])
+def test_twenty_steps_are_torchs(weight_decay: float, decoupled: bool, dtype: torch.dtype) -> None:
     ours, theirs = parameters(dtype), parameters(dtype)
-    mine: Any = Adam(ours, lr=0.01, weight_decay=weight_decay)
-    reference = torch.optim.Adam(theirs, lr=0.01, weight_decay=weight_decay, foreach=False)
+    mine: Any = Adam(ours, lr=0.01, weight_decay=weight_decay, decoupled=decoupled)
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    reference = kind(theirs, lr=0.01, weight_decay=weight_decay, foreach=False)
     for step in range(20):
         for chosen, optimizer in ((ours, mine), (theirs, reference)):
             give_gradients(chosen, step)

@@ -20,6 +20,7 @@ from bnsgcn.dist import World
 from bnsgcn.nn.models import build_model
 from bnsgcn.record.run_folder import RunFolder
 from bnsgcn.record.tracker import Silent
+from bnsgcn.run import train_worker
 from bnsgcn.train.checkpoint import Checkpoints
 from bnsgcn.train.optimizer import Optimizer
 from bnsgcn.train.seal import epoch_of, sealed_folders
@@ -148,6 +149,78 @@ class Warmed:
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         self._sgd.load_state_dict(state["sgd"])
         self._rates.load_state_dict(state["rates"])
+
+
+class Interrupted(Exception):
+    """The run is stopped."""
+
+
+class StoppedAt(Silent):
+    """Stops a run after some epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_epoch(self, metrics: dict[str, Any]) -> None:
+        if metrics["epoch"] + 1 == self._epochs:
+            raise Interrupted
+
+
+@pytest.mark.parametrize(
+    ("options", "held"),
+    [
+        ({"lr_schedule": "plateau", "lr_patience": 1, "warmup": 2}, {"epochs": 13, "eval_every": 3}),
+        ({"lr_schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.1}, {"epochs": 13}),
+    ],
+)
+def test_a_schedule_of_the_options_goes_on_bitwise(
+    options: dict[str, Any], held: dict[str, int], parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    """With nothing changed that it goes by."""
+    folder, config = parts_folder("single", 1), dataclasses.replace(CONFIG, **options)
+    straight = trainer_in(tmp_path / "straight", folder, config, NeverBetter)
+    straight.fit()
+    stopped = trainer_in(tmp_path / "stopped", folder, config, NeverBetter, listener=StoppedAt(9))
+    with pytest.raises(Interrupted):
+        stopped.fit()
+    resumed = dataclasses.replace(config, resume=True)
+    for name, value in held.items():
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is {value}, the run in .* with "):
+            trainer_in(tmp_path / "stopped", folder, dataclasses.replace(resumed, **{name: value}))
+    again = trainer_in(tmp_path / "stopped", folder, resumed, NeverBetter)
+    again.load("latest")
+    assert (again.progress.epoch, again.progress.rate_drops) == (8, 3 if "lr_patience" in options else 0)
+    again = trainer_in(tmp_path / "stopped", folder, resumed, NeverBetter)
+    again.fit()
+    assert weights_digest(again.model) == weights_digest(straight.model)
+    assert weights_digest(again.model) != weights_of(folder, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("options", "own"),
+    [
+        ({"optimizer": "adamw"}, "optimizer"),
+        ({"lr_schedule": "cosine"}, "schedule"),
+        ({"warmup": 2}, "schedule"),
+        ({"label_smoothing": 0.1}, "loss"),
+    ],
+)
+def test_an_option_and_ones_own_in_its_place_are_refused(
+    options: dict[str, Any], own: str, parts_folder: PartsFolder
+) -> None:
+    (name, value), config = *options.items(), dataclasses.replace(CONFIG, **options)
+    line = f"--{name.replace('_', '-')} {value} and the {own} of your own: leave one out"
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        weights_of(parts_folder("single", 1), config, **{own: momentum})
+
+
+def test_labels_of_which_a_node_has_several_are_not_smoothed(
+    parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, label_smoothing=0.1)
+    with pytest.raises(ValueError, match=r"^--label-smoothing 0.1 spreads .* multi have several; leave it"):
+        train_worker(parts_folder("multi", 1), tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
 
 
 WAYS: dict[str, dict[str, Callable[..., Any]]] = {
