@@ -190,7 +190,6 @@ def test_a_schedule_of_the_options_goes_on_bitwise(
     again = trainer_in(tmp_path / "stopped", folder, resumed, NeverBetter)
     again.load("latest")
     assert (again.progress.epoch, again.progress.rate_drops) == (8, 3 if "lr_patience" in options else 0)
-    again = trainer_in(tmp_path / "stopped", folder, resumed, NeverBetter)
     again.fit()
     assert weights_digest(again.model) == weights_digest(straight.model)
     assert weights_digest(again.model) != weights_of(folder, CONFIG)
