@@ -22,6 +22,7 @@ class MadeParts:
 
     def __init__(self, name: str = "ring", parts: int = 2, digest: str = "a" * 64) -> None:
         self.name, self.parts, self.digest = name, parts, digest
+        self.graph_digest = "c" * 64
 
 
 def made_run(
