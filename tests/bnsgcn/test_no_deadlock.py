@@ -26,8 +26,8 @@ from tests.bnsgcn.runs import trainer_of, weights_digest
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import RankFailure, run_ranks
 
-EPOCHS = 200
-BASE = TrainConfig(layers=2, hidden=4, dropout=0.2, epochs=EPOCHS, eval_every=70)
+EPOCHS = 100
+BASE = TrainConfig(layers=2, hidden=4, dropout=0.2, epochs=EPOCHS, eval_every=35)
 SLEEP_S, SLEEPS = 2e-3, 0.08
 
 COMBINATIONS = [

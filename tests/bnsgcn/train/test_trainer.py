@@ -33,9 +33,10 @@ SHOWN_S = 0.5
 
 
 class Watching(Silent):
-    """Keeps what it was told, slowly."""
+    """Keeps what it was told, and takes its time over each epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown_s: float = 0.0) -> None:
+        self.shown_s = shown_s
         self.epochs: list[dict[str, float]] = []
         self.started: dict[str, Any] = {}
         self.ended: dict[str, Any] = {}
@@ -44,7 +45,7 @@ class Watching(Silent):
         self.started = facts
 
     def on_epoch(self, metrics: dict[str, float]) -> None:
-        time.sleep(SHOWN_S)
+        time.sleep(self.shown_s)
         self.epochs.append(metrics)
 
     def on_end(self, summary: dict[str, Any]) -> None:
@@ -57,7 +58,7 @@ def alone(folder: Path, config: TrainConfig, **more: Any) -> Trainer:
 
 
 def test_the_listener_is_told_and_its_time_is_not_the_epochs(parts_folder: PartsFolder) -> None:
-    watching = Watching()
+    watching = Watching(SHOWN_S)
     summary = alone(parts_folder("single", 1), CONFIG, listener=watching).fit()
     assert watching.started["nodes"] == NODES
     assert watching.started["start_epoch"] == 0
