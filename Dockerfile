@@ -19,7 +19,7 @@ COPY bnsgcn bnsgcn
 COPY launch launch
 RUN pip install -c constraints.txt '.[export,parquet,report]' && rm -rf /src/build
 
-RUN useradd --uid 1000 --create-home worker && mkdir /work && chown worker:worker /work
+RUN useradd --uid 1000 --create-home worker && mkdir /graphs && chown worker:worker /graphs
 USER worker
-WORKDIR /work
-CMD ["bnsgcn", "train", "synthetic:nodes=20000", "--parts", "2", "--run-dir", "/tmp/demo", "--layers", "2", "--epochs", "40"]
+WORKDIR /graphs
+CMD ["bnsgcn", "train", "synthetic:nodes=20000", "--parts", "2", "--run-dir", "runs/demo", "--layers", "2", "--epochs", "40"]
