@@ -233,6 +233,8 @@ class TrainConfig:
             ("schedule", "lr_schedule"),
             ("schedule", "warmup"),
             ("loss", "label_smoothing"),
+            ("loss", "class_weights"),
+            ("model", "storage"),
         ):
             value = getattr(self, name)
             if kind in kinds and value != getattr(type(self), name):

@@ -103,13 +103,12 @@ class Predictor:
         """Collective."""
         check_parts_match(world, part)
         self._part = part
-        dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self._model = best.model.to(world.device)
         for tensor in self._model.state_dict().values():  # a run that goes on may have a better one by now
             world.broadcast(tensor)
         # An aggregate of all the input is worth it for many passes, not for one.
         plain = dataclasses.replace(config, precompute=False)
-        self._sets = HopSets(make_stage(world, plain, dtype), part, self._model, plain)
+        self._sets = HopSets(make_stage(world, plain), part, self._model, plain)
 
     def hop_set(self, chosen: Nodes | None, layers: int) -> HopSet:
         """The hops of the first `layers` layers for nodes. Collective."""

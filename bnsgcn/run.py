@@ -34,7 +34,7 @@ from bnsgcn.train.class_weights import weights_digest
 from bnsgcn.train.evaluate import Scores
 from bnsgcn.train.scores import chosen_metric
 from bnsgcn.train.target import check_smoothing
-from bnsgcn.train.trainer import Trainer
+from bnsgcn.train.trainer import Trainer, usable_kernels
 from bnsgcn.train.validation import validation_nodes
 from partition.errors import UserError
 from partition.store import Manifest, Part, open_part, read_manifest
@@ -79,10 +79,12 @@ def train_worker(
     manifest = read_manifest(parts_dir)
     if "model" not in own:
         check_model_fits(manifest, config)
-    # Whatever does not fit the graph is said before there is a run.
+    # Whatever does not fit the graph, the user's functions or the device is said before there is a run.
+    config.check_own(own)
     chosen_metric(config, manifest), validation_nodes(config, manifest)
     check_smoothing(manifest, config)
     with joined(config) as world:
+        usable_kernels(config, world.device)
         agree(world, config, manifest)
         run = RunFolder(run_dir)
         config = _of_a_restart(world, run, config)

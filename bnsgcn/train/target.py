@@ -58,10 +58,6 @@ class Target:
             raise UserError(
                 "0 labelled training nodes in all parts, at least 1 is needed; see the graph's split"
             )
-        if config.class_weights is not None and own is not None:
-            raise UserError(
-                "--class-weights weigh the loss of the task; leave them out with a loss of your own"
-            )
         if config.class_weights is not None:
             counts, single = class_counts(world, labels, part.manifest.num_classes), labels.dim() == 1
             weights = class_weights(config, part.manifest.num_classes, nodes, counts, single=single)

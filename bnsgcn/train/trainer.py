@@ -45,7 +45,6 @@ from bnsgcn.train.schedule import schedule_of
 from bnsgcn.train.scores import OwnMetric, chosen_metric, name_of
 from bnsgcn.train.target import Target
 from bnsgcn.train.validation import with_validation
-from partition.errors import UserError
 from partition.labels import TRAIN
 from partition.store import Part
 
@@ -92,17 +91,13 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         listener: Tracker | None = None,
     ) -> None:
-        if config.storage == "bf16" and not isinstance(model, GNN):
-            raise UserError(
-                f"--storage bf16 is for the options' models, {type(model).__name__} is one of your own; "
-                f"leave it out"
-            )
         given = {"optimizer": optimizer, "schedule": schedule, "loss": loss}
+        given["model"] = None if isinstance(model, GNN) else model
         config.check_own([kind for kind, function in given.items() if function is not None])
         convert_batch_norms(model, world)
         agree(world, config, part.manifest, model)
         part, self._notes = with_validation(world, part, config)
-        dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        dtype = dtype_of(config)
         self.world, self.part, self.config = world, part, config
         self.model = model.to(world.device, dtype)
         self.progress = Progress()
@@ -110,7 +105,7 @@ class Trainer:
         self._score = metric or named
         self.metric = named if metric is None else name_of(metric)
         self._notes.append(note if metric is None else f"metric: {self.metric}, a function of your own")
-        self._stage = make_stage(world, config, dtype)
+        self._stage = make_stage(world, config)
         self._sets = HopSets(self._stage, part, self.model, config)
         self.training = self._sets.training
         self._notes += self._stage.notes
@@ -301,13 +296,27 @@ class Trainer:
         }
 
 
-def make_stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
-    """What the hops of a worker share, by the options."""
-    kernels = kernel_backends.select(config.kernel, world.device, dtype)
-    note = kernel_backends.note_of(config.kernel, kernels, world.device)
+def usable_kernels(config: TrainConfig, device: torch.device) -> kernel_backends.Kernels:
+    """The kernels that the options ask for.
+
+    Raises:
+        UserError: The device cannot do what the options ask for.
+    """
     for option, value in (("amp", config.amp), ("storage", config.storage)):
         if value == "bf16":
-            kernel_backends.check_bf16(world.device, f"--{option} bf16")
+            kernel_backends.check_bf16(device, f"--{option} bf16")
+    return kernel_backends.select(config.kernel, device, dtype_of(config))
+
+
+def dtype_of(config: TrainConfig) -> torch.dtype:
+    """The numbers of weights and sums."""
+    return torch.float64 if config.dtype == "float64" else torch.float32
+
+
+def make_stage(world: World, config: TrainConfig) -> Stage:
+    """What the hops of a worker share, by the options."""
+    kernels = usable_kernels(config, world.device)
+    note = kernel_backends.note_of(config.kernel, kernels, world.device)
     return Stage(
         world=world,
         kernels=kernels,
@@ -315,7 +324,7 @@ def make_stage(world: World, config: TrainConfig, dtype: torch.dtype) -> Stage:
         spans=Spans(world.device) if config.profile is None else ProfiledSpans(world.device),
         lane=Lane if config.profile is None else ProfiledLane,
         sent=SentBytes(),
-        dtype=dtype,
+        dtype=dtype_of(config),
         precision=torch.bfloat16 if "bf16" in (config.amp, config.storage) else None,
         storage=torch.bfloat16 if config.storage == "bf16" else None,
         notes=[] if note is None else [note],

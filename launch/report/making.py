@@ -43,7 +43,8 @@ def make_report(command: Report) -> None:
         write_whole(out, text.encode())
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({one_line(error)}); name another file") from error
-    remarks = f", {len(report.findings)} remarks" if report.findings else ""
+    count = len(report.findings)
+    remarks = f", {count} remark{'s' * (count > 1)}" if count else ""
     say(f"{out}: {size(len(text.encode()))}{remarks}")
 
 

@@ -114,5 +114,5 @@ def test_what_it_does_not_fit(parts_folder: PartsFolder) -> None:
     part = open_part(parts_folder("single", 1), 0)
     own = Own()
     own.inner = build_model(part.manifest, BASE)
-    with pytest.raises(UserError, match="is for the options' models, Own is one of your own; leave it out"):
+    with pytest.raises(UserError, match="--storage bf16 and the model of your own: leave one out"):
         Trainer(World.single(), part, own, BASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 
 from bnsgcn import capacity
 from bnsgcn.config import TrainConfig
+from bnsgcn.kernels import Kernels
+from bnsgcn.own import reference_to
 from bnsgcn.run import evaluate_run, train_worker
 from partition.errors import UserError
+from tests.bnsgcn.api.small import doubled_loss
 from tests.bnsgcn.small_graphs import PartsFolder
 
 SMALL = {"layers": 2, "hidden": 8, "epochs": 2, "device": "cpu"}
@@ -52,6 +56,32 @@ def test_a_model_beyond_reason_is_one_line_at_once(
     with pytest.raises(UserError, match=r"need at least [\d,]+ GB a worker, this machine has [\d,]+ GB"):
         train_worker(parts_folder("single", 1), tmp_path / "run", TrainConfig(**SMALL | options))
     assert time.monotonic() - begin < 10
+    assert not (tmp_path / "run").exists()
+
+
+def test_kernels_that_do_not_work_here_leave_no_run_behind(
+    parts_folder: PartsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the command with the mistake put right would say that the folder holds a run already."""
+
+    backends = sys.modules["bnsgcn.kernels.select"]._ALL
+
+    def absent(_: object) -> Kernels:
+        raise UserError("DGL is not installed; use --kernel auto")
+
+    monkeypatch.setitem(backends, "dgl", absent)
+    with pytest.raises(UserError, match="DGL is not installed"):
+        train_worker(parts_folder("single", 1), tmp_path / "run", TrainConfig(**SMALL, kernel="dgl"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_and_a_loss_of_ones_own_leave_no_run_behind(
+    parts_folder: PartsFolder, tmp_path: Path
+) -> None:
+    own = {"loss": reference_to("loss", doubled_loss).to_json()}
+    config = TrainConfig(**SMALL, class_weights="balanced")
+    with pytest.raises(UserError, match="--class-weights balanced and the loss of your own: leave one out"):
+        train_worker(parts_folder("single", 1), tmp_path / "run", config, own=own)
     assert not (tmp_path / "run").exists()
 
 

@@ -261,7 +261,8 @@ class Mine(torch.nn.Module):
 print("read")
 source = "synthetic:nodes=300,degree=6,features=6,classes=3,communities=6"
 run = bnsgcn.train(source, model=Mine, epochs=3, cache_dir=sys.argv[1], run_dir=sys.argv[2], **{more})
-print(type(run.model).__name__, run.history["epoch"].size)
+# One write: under torchrun two workers share the pipe.
+sys.stdout.write(f"{type(run.model).__name__} {run.history['epoch'].size}\\n")
 """
 
 
