@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/bnsgcn train synthetic:nodes=20000 --parts 2 --run-dir .demo/run --layers 2 --epochs 40
 
 test: $(VENV)/.installed-dev lint docs
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 os.environ.setdefault("DGLBACKEND", "pytorch")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import torch
 
 if not torch.cuda.is_available():
@@ -19,6 +22,9 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+# A machine that does other things is slow, and a test that fails must fail again.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,6 +46,34 @@ def real_graphs() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared/data with the real graphs is not here")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """Whatever ran before."""
+    random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers_are_forked() -> Iterator[None]:
+    """Workers that this process starts begin with torch imported: a second of CPU less for each."""
+    from bnsgcn.workers import crew
+    from tests import forked
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            crew, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": forked.start_worker})
+        )
+        yield
+
+
+@pytest.fixture
+def fresh_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are programs of their own, as everywhere else: for tests that are about their start or end."""
+    from bnsgcn.workers import crew
+
+    monkeypatch.setattr(crew, "subprocess", subprocess)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
     def body(world, x): ...                          # a function of a test module
     results = run_ranks(body, 3, tmp_path, x)        # [result of rank 0, rank 1, rank 2]
 
-Ranks are processes that are kept between calls, because importing torch takes seconds; each call makes a
-new process group. When any rank raises, exits, is killed or is still busy at the deadline, all of them are
+Ranks are forked with torch imported (tests/forked.py) and kept between calls; each call makes a new process
+group. When any rank raises, exits, is killed or is still busy at the deadline, all of them are
 ended, the call raises `RankFailure` with that rank's traceback, and the next call starts fresh processes.
 """
 
@@ -16,19 +16,22 @@ import faulthandler
 import os
 import pickle
 import signal
-import socket
-import subprocess
 import sys
 import time
 import traceback
 import uuid
 from collections.abc import Callable
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from tests import forked
+
 GRACE_S = 1.0
 """How long the other ranks may still report after the first failure."""
+STACK_S = 20.0
+"""How long a rank that is late may take to say where it is."""
 NOT_MET = "connectFullMesh failed"
 
 
@@ -75,22 +78,21 @@ class _Rank:
     """One child process and the line to it."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "OMP_NUM_THREADS": "1",
-            "DGLBACKEND": "pytorch",
-        }
+        self.line, theirs = Pipe()
         with theirs:
-            fd = theirs.fileno()
-            command = [sys.executable, "-c", f"from tests.multiprocess import serve; serve({fd})"]
-            self.process = subprocess.Popen(command, pass_fds=[fd], env=environment)
-        self.line = Connection(ours.detach())
+            self.process = forked.start(serve, theirs)
+
+    def ended(self) -> int | None:
+        """The exit status, or minus a signal's number; None of one that runs."""
+        return self.process.exitcode
+
+    def ask_for_its_stack(self) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGUSR1)
 
     def end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait()
+        self.process.kill()
+        self.process.join()
         self.line.close()
 
 
@@ -98,7 +100,7 @@ _kept: list[_Rank] = []
 
 
 def _fill(ranks: list[_Rank], size: int) -> None:
-    if any(rank.process.poll() is not None for rank in ranks):
+    if any(rank.ended() is not None for rank in ranks):
         _end(ranks)
     while len(ranks) < size:
         ranks.append(_Rank())
@@ -151,7 +153,8 @@ def _receive(rank: _Rank) -> tuple[bool, Any]:
     try:
         good, answer = rank.line.recv()
     except (EOFError, ConnectionResetError):
-        status = rank.process.wait()
+        rank.process.join()
+        status = rank.process.exitcode or 0
         return False, f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
     return good, answer
 
@@ -160,8 +163,11 @@ def _late(ranks: list[_Rank], answers: dict[int, Any], meeting: Path, timeout_s:
     """What the ranks that are not done are doing: their stacks."""
     late = [index for index in range(len(ranks)) if index not in answers]
     for index in late:
-        ranks[index].process.send_signal(signal.SIGUSR1)
-    time.sleep(0.5)
+        ranks[index].ask_for_its_stack()
+    deadline = time.monotonic() + STACK_S
+    while not all(_stack(meeting, index).read_text() for index in late) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.1)  # the rest of it
     stacks = [
         f"rank {i} was not done after {timeout_s:g} s, at\n{_stack(meeting, i).read_text()}" for i in late
     ]
@@ -172,10 +178,9 @@ def _stack(meeting: Path, index: int) -> Path:
     return meeting.with_name(f"{meeting.name}-stack-{index}")
 
 
-def serve(fd: int) -> None:
+def serve(line: Connection) -> None:
     """The child's loop: one call after the other until the line closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    line = Connection(fd)
     while True:
         try:
             sys.path[:], index, size, meeting, timeout_s, device, function = line.recv()

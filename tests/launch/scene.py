@@ -19,6 +19,7 @@ import pytest
 from bnsgcn.train.seal import sealed_folders
 from bnsgcn.train.state_file import read_state
 from launch.cli import main
+from tests import forked
 
 FAULTS = Path(__file__).parent / "faults"
 NODES = 240
@@ -94,6 +95,7 @@ class Command:
         status = main([str(argument) for argument in arguments])
         out, err = self._capfd.readouterr()
         assert not self.workers(), "workers are left"
+        assert not forked.workers_running(), "workers are left"
         return Ended(status, out, err)
 
     def start(
@@ -129,8 +131,8 @@ class Command:
                 continue
         return found
 
-    def wait_for_no_worker(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+    def wait_for_no_worker(self) -> None:
+        deadline = time.monotonic() + 60
         while self.workers():
             assert time.monotonic() < deadline, "workers are left"
             time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from partition import native
 from partition.native import load
+from tests import forked
 
 C = """
 #include <stdint.h>
@@ -79,6 +81,30 @@ def test_a_damaged_library_is_made_again(source: Path, compiler: str, tmp_path: 
     assert works(source)
     assert library.read_bytes() == whole
     assert kept(tmp_path) == [library]
+
+
+def race(source: Path, folder: Path, start: Path, results: Path) -> None:
+    """One of several processes that begin when `start` is there."""
+    os.environ["BNSGCN_CACHE"] = str(folder)
+    results.with_suffix(".ready").touch()
+    while not start.exists():
+        time.sleep(0.001)
+    results.write_text(str(works(source)))
+
+
+def test_processes_that_compile_at_once_all_work(source: Path, compiler: str, tmp_path: Path) -> None:
+    start, results = tmp_path / "start", [tmp_path / f"racer-{number}" for number in range(4)]
+    racers = [forked.start(race, source, tmp_path / "cache", start, result) for result in results]
+    while not all(result.with_suffix(".ready").exists() for result in results):
+        time.sleep(0.01)
+    start.touch()
+    for racer in racers:
+        racer.join()
+    assert [result.read_text() for result in results] == ["True"] * 4
+    (library,) = kept(tmp_path)
+    before = library.stat().st_mtime_ns
+    assert works(source)
+    assert library.stat().st_mtime_ns == before, "the second time nothing is compiled"
 
 
 def test_the_name_changes_with_all_that_the_library_depends_on(

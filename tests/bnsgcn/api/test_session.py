@@ -233,6 +233,7 @@ def test_layers_that_are_not_there(run: bnsgcn.Run) -> None:
 
 
 @pytest.mark.multi
+@pytest.mark.usefixtures("fresh_workers")
 def test_an_interrupt_ends_all_workers(options: dict[str, Any], tmp_path: Path) -> None:
     def interrupt() -> None:
         while len(bnsgcn.RunFolder(tmp_path / "run").metrics()) < 3:

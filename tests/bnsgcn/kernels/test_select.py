@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from bnsgcn.kernels import Kernels, check_bf16, describe, note_of, select
 from bnsgcn.kernels.native.binding import native
 from bnsgcn.kernels.select import copy_gb_per_s
+from tests import forked
 
 TRY = """
 import torch
@@ -37,17 +37,8 @@ except ValueError as error:
 
 
 def run(script: str, **environment: str) -> str:
-    """What the script prints in a process with these variables."""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    """What the script prints in a process with these variables, which has chosen no kernels before."""
+    return forked.printed(script, {**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
 def test_names() -> None:
@@ -146,20 +137,6 @@ def test_a_broken_compiler_is_a_reason_and_no_failure(tmp_path: Path) -> None:
     assert run(TRY, **environment) in ("dgl", "torch")
     assert "no such luck" in run(EXPLAIN, **environment)
     assert list((tmp_path / "cache" / "native").iterdir()) == []
-
-
-def test_processes_that_compile_at_once_all_work(compiled: Kernels, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BNSGCN_CACHE": str(tmp_path)}
-    racers = [
-        subprocess.Popen([sys.executable, "-c", TRY], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    assert [racer.communicate(timeout=180)[0].strip() for racer in racers] == ["compiled"] * 2
-    made = list((tmp_path / "native").iterdir())
-    assert len(made) == 1
-    before = made[0].stat().st_mtime_ns
-    assert run(TRY, BNSGCN_CACHE=str(tmp_path)) == "compiled"
-    assert made[0].stat().st_mtime_ns == before  # the second time nothing is compiled
 
 
 def test_describe_has_a_row_for_each_backend() -> None:

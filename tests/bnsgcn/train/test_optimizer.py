@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from typing import Any
 
 import pytest
 import torch
 
 from bnsgcn.train.optimizer import Adam
+from tests import forked
 
 
 def parameters(dtype: torch.dtype) -> list[torch.nn.Parameter]:
@@ -70,13 +70,7 @@ def test_training_does_not_load_the_compiler() -> None:
     program = "import sys, torch, bnsgcn.train.trainer; p = torch.nn.Parameter(torch.ones(2));"
     program += "{}; print('torch._dynamo' in sys.modules)"
     found = [
-        subprocess.run(
-            [sys.executable, "-c", program.format(made)],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout.strip()
+        forked.printed(program.format(made), os.environ)
         for made in ("bnsgcn.train.optimizer.Adam([p], lr=0.1)", "torch.optim.Adam([p], lr=0.1)")
     ]
     assert found == ["False", "True"]
