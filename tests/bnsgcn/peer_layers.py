@@ -29,7 +29,7 @@ from partition.graph import TRAIN, Graph
 from partition.store import open_part
 
 NODES, ISOLATED, FEATURES, CLASSES = 60, 4, 6, 5
-STEPS = 20
+STEPS = 10
 TOLERANCE = 1e-10
 # Adam divides a gradient of 1e-17, zero but for rounding, by about 1e-8: lr scales that noise.
 TRAINING = TrainConfig(layers=3, hidden=6, heads=2, dropout=0.0, lr=0.004, dtype="float64")

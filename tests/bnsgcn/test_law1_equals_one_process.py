@@ -6,6 +6,7 @@ Loss, logits, every gradient and the weights after 10 Adam steps, float64, 1e-10
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,9 +29,12 @@ TOLERANCE = 1e-10
 BASE = TrainConfig(layers=3, hidden=6, heads=2, dropout=0.4, lr=0.004, dtype="float64")
 
 
-def case(kind: str, method: str = "random", **options: object) -> object:
-    words = [kind, method, *(f"{name}={value}" for name, value in options.items())]
-    return pytest.param(kind, method, dataclasses.replace(BASE, **options), id=" ".join(words))
+Case = tuple[str, str, TrainConfig]
+"""Kind of graph, method of cutting, options."""
+
+
+def case(kind: str, method: str = "random", **options: Any) -> Case:
+    return kind, method, dataclasses.replace(BASE, **options)
 
 
 CASES = [
@@ -75,20 +79,38 @@ CASES += [
 ]
 
 
+MADE_FOR_PARTS = ("apart", "idle")
+"""These kinds are another graph for each number of parts."""
+
+
+@functools.cache
+def dense(kind: str, parts: int, config: TrainConfig, folder: Path) -> Recorded:
+    return dense_run(small_graph(kind, parts), folder, config)
+
+
+def record_cases(world: World, cases: list[tuple[Path, TrainConfig]]) -> list[Recorded]:
+    """All of them in one process group."""
+    return [record(world, folder, config) for folder, config in cases]
+
+
 @pytest.mark.multi
-@pytest.mark.parametrize(("kind", "method", "config"), CASES)
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+@pytest.mark.parametrize("cases", [CASES[:15], CASES[15:]], ids=["first half", "second half"])
 def test_any_number_of_parts_trains_as_a_dense_matrix_does(
-    kind: str, method: str, config: TrainConfig, parts_folder: PartsFolder, tmp_path: Path
+    parts: int, cases: list[Case], parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
-    one: Recorded | None = None
-    for parts in (1, 2, 3, 4):
-        folder = parts_folder(kind, parts, method)
-        run = run_on(folder, parts, config, tmp_path)
-        reference = dense_run(small_graph(kind, parts), folder, config)
-        assert largest_difference(run, reference) < TOLERANCE, parts
-        if one is not None and kind not in ("apart", "idle"):  # those are another graph for each number
-            assert largest_difference(run, one) < TOLERANCE, parts
-        one = one or run
+    """So does one part, and so any number trains as one process does."""
+    chosen = [(parts_folder(kind, parts, method), config) for kind, method, config in cases]
+    ranks = (
+        [record_cases(World.single(), chosen)]
+        if parts == 1
+        else run_ranks(record_cases, parts, tmp_path, chosen, timeout_s=200)
+    )
+    for place, (kind, method, config) in enumerate(cases):
+        run = one_run([rank[place] for rank in ranks])
+        made_for = parts if kind in MADE_FOR_PARTS else 1
+        reference = dense(kind, made_for, config, parts_folder(kind, made_for, method))
+        assert largest_difference(run, reference) < TOLERANCE, (kind, method, config)
 
 
 @pytest.mark.parametrize(

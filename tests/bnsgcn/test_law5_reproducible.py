@@ -17,13 +17,14 @@ from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.nn.models import build_model
 from bnsgcn.train.checkpoint import Checkpoints
+from bnsgcn.train.seal import folder_name
 from bnsgcn.train.trainer import Trainer
 from partition.store import open_part
 from tests.bnsgcn.runs import trainer_of, weights_digest
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import run_ranks
 
-EPOCHS = 8
+EPOCHS = 6
 BASE = TrainConfig(layers=3, hidden=8, heads=2, dropout=0.3, lr=0.02, epochs=EPOCHS, eval_every=3)
 ALL = {
     "sampling_rate": 0.4,
@@ -75,7 +76,14 @@ def kept_trainer(
     return Trainer(world, part, build_model(part.manifest, config), config, checkpoints=checkpoints)
 
 
-class Forgetful(Checkpoints):
+class KeepsAll(Checkpoints):
+    """No checkpoint makes room for another."""
+
+    def _needed(self, newest: Path) -> set[Path]:
+        return set(self.folder.iterdir())
+
+
+class Forgetful(KeepsAll):
     """Breach: what a rank alone knows comes back as zeros."""
 
     def load(self, which: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,22 +101,32 @@ def zeroed(value: Any) -> Any:
 
 def stopped_everywhere(
     world: World, folder: Path, run_dir: Path, config: TrainConfig, forget: bool = False
-) -> list[str]:
-    """For every epoch: stop after it, start a fresh trainer from disk, go on; the weights at the end."""
-    ends = []
-    for stop in range(1, EPOCHS):
-        here = run_dir / f"stop-{stop}"
-        first = kept_trainer(world, folder, here, config)
-        for _ in range(stop):
-            first.train_epoch()
+) -> tuple[list[str], list[str]]:
+    """The weights after every epoch of a run that is saved after each, and at the end of those that go on.
+
+    A fresh trainer reads each checkpoint from disk.
+    """
+    first = kept_trainer(world, folder, run_dir, config, KeepsAll)
+    straight, ends = [], []
+    for _ in range(EPOCHS):
+        first.train_epoch()
+        straight.append(scored_digest(first))
         first.save()
-        second = kept_trainer(world, folder, here, config, Forgetful if forget else Checkpoints)
-        second.load("latest")
+    for stop in range(1, EPOCHS):
+        second = kept_trainer(world, folder, run_dir, config, Forgetful if forget else KeepsAll)
+        second.load(str(run_dir / "checkpoints" / folder_name(stop)))
         assert second.progress.epoch == stop
         for _ in range(EPOCHS - stop):
             second.train_epoch()
         ends.append(scored_digest(second))
-    return ends
+    return straight, ends
+
+
+def once_and_stopped(
+    world: World, folder: Path, run_dir: Path, config: TrainConfig
+) -> tuple[list[str], list[str], list[str]]:
+    """The weights after every epoch of a run, and what `stopped_everywhere` says."""
+    return digests(world, folder, config), *stopped_everywhere(world, folder, run_dir, config)
 
 
 @pytest.mark.multi
@@ -117,13 +135,12 @@ def test_same_seed_same_bits_and_stopped_anywhere_same_bits(
     options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
     config, folder = dataclasses.replace(BASE, **options), parts_folder("single", 3)
-    first = run_ranks(digests, 3, tmp_path, folder, config)
-    again = run_ranks(digests, 3, tmp_path, folder, config)
-    assert first == again
-    assert first[0] == first[1] == first[2]
-    assert len(set(first[0])) == EPOCHS
-    ends = run_ranks(stopped_everywhere, 3, tmp_path, folder, tmp_path / "run", config)
-    assert ends == [[first[0][-1]] * (EPOCHS - 1)] * 3
+    ranks = run_ranks(once_and_stopped, 3, tmp_path, folder, tmp_path / "run", config)
+    assert ranks[0] == ranks[1] == ranks[2]
+    once, again, ends = ranks[0]
+    assert once == again
+    assert len(set(once)) == EPOCHS
+    assert ends == [once[-1]] * (EPOCHS - 1)
 
 
 @pytest.mark.multi
@@ -142,9 +159,8 @@ def test_lanes_that_are_not_taken_up_again_are_noticed(
     options: dict[str, Any], parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
     config, folder = dataclasses.replace(BASE, **options), parts_folder("single", 2)
-    end = run_ranks(digests, 2, tmp_path, folder, config)[0][-1]
-    ends = run_ranks(stopped_everywhere, 2, tmp_path, folder, tmp_path / "run", config, True)[0]
-    assert end not in ends
+    straight, ends = run_ranks(stopped_everywhere, 2, tmp_path, folder, tmp_path / "run", config, True)[0]
+    assert straight[-1] not in ends
 
 
 def fit(world: World, folder: Path, run_dir: Path, config: TrainConfig) -> tuple[str, dict[str, Any]]:
@@ -161,7 +177,7 @@ def test_fit_goes_on_from_the_last_checkpoint_and_evaluation_does_not_disturb_it
     straight, summary = run_ranks(fit, 2, tmp_path, folder, tmp_path / "straight", config)[0]
     never = dataclasses.replace(config, eval_every=0)
     assert run_ranks(fit, 2, tmp_path, folder, tmp_path / "never", never)[0][0] == straight
-    broken_off = dataclasses.replace(config, epochs=5)
+    broken_off = dataclasses.replace(config, epochs=4)
     run_ranks(fit, 2, tmp_path, folder, tmp_path / "resumed", broken_off)
     resumed = dataclasses.replace(config, resume=True)
     digest, again = run_ranks(fit, 2, tmp_path, folder, tmp_path / "resumed", resumed)[0]

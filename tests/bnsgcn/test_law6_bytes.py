@@ -92,27 +92,30 @@ def configs(options: list[dict[str, Any]]) -> list[TrainConfig]:
     return [dataclasses.replace(BASE, **each) for each in options]
 
 
+GRAPHS = [
+    ("single", "metis", 2),
+    ("idle", "random", 3),
+    ("directed", "metis", 4),
+    ("apart", "random", 3),
+    ("oneway", "random", 3),
+]
+
+
 @pytest.mark.multi
-@pytest.mark.parametrize(
-    ("kind", "method", "parts"),
-    [
-        ("single", "metis", 2),
-        ("idle", "random", 3),
-        ("directed", "metis", 4),
-        ("apart", "random", 3),
-        ("oneway", "random", 3),
-    ],
-)
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph[0])
 def test_the_planner_counts_every_byte(
-    kind: str, method: str, parts: int, parts_folder: PartsFolder, tmp_path: Path
+    graph: tuple[str, str, int], parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
+    """Each combination is tried on two of the graphs, one after the other in turn."""
+    (kind, method, parts), turn = graph, GRAPHS.index(graph)
     folder = parts_folder(kind, parts, method)
-    tried = configs(COMBINATIONS)
+    chosen = [each for place, each in enumerate(COMBINATIONS) if (place + turn) % len(GRAPHS) < 2]
+    tried = configs(chosen)
     ranks = run_ranks(sent_bytes, parts, tmp_path, folder, tried, timeout_s=120)
     sent = {}
     for place, config in enumerate(tried):
         sent[place] = [rank[place] for rank in ranks]
-        assert sent[place] == counted(folder, parts, config), COMBINATIONS[place]
+        assert sent[place] == counted(folder, parts, config), chosen[place]
     assert len({str(found) for found in sent.values()}) > len(tried) - 4, "the combinations differ too little"
 
 

@@ -23,10 +23,8 @@ ROWS, COLS, SLOPE = 9, 11, 0.2
 POISONS = (torch.nan, torch.inf, -torch.inf)
 Results = tuple[Tensor, ...]
 per_backend = settings(
-    max_examples=80,
-    deadline=None,
-    derandomize=True,  # of enough entries one is so near 0 that its ReLU depends on the number format
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
