@@ -15,7 +15,7 @@ from bnsgcn.meeting import MEETING
 from bnsgcn.pending import PeerLost, Pending, posted
 from tests.multiprocess import run_ranks
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 3.0
 
 
 def rejoined(world: World, meeting: Path) -> World:
@@ -46,13 +46,15 @@ def what_survivors_see(world: World, meeting: Path, kinds: list[str], goes: bool
     for name in kinds:
         joined = rejoined(world, meeting / name)
         joined.barrier()
-        if world.rank == 1 and not goes:
-            time.sleep(2 * TIMEOUT_S)
+        seen = meeting / f"{name} seen"
+        while world.rank == 1 and not goes and not seen.exists():
+            time.sleep(0.05)
         if world.rank != 1:
             try:
                 CALLS[name](joined)
             except Exception as error:
                 found.append((type(error).__name__, str(error)))
+            seen.touch()
         joined.close()
     return found
 
@@ -63,7 +65,7 @@ def test_a_lost_peer_is_told_by_type(goes: bool, tmp_path: Path) -> None:
     kinds = list(CALLS) if goes else ["rows", "reduce"]
     seen, _ = run_ranks(what_survivors_see, 2, tmp_path, tmp_path, kinds, goes, fresh=True)
     assert [kind for kind, _ in seen] == ["PeerLost"] * len(kinds)
-    words = "the connection to {} has broken" if goes else "{} has not answered for 1 s (--timeout-s)"
+    words = "the connection to {} has broken" if goes else "{} has not answered for 3 s (--timeout-s)"
     others = [words.format("another rank")] * (len(kinds) - 1)
     assert [said for _, said in seen] == [words.format("rank 1"), *others]
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import socket
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
@@ -119,9 +119,11 @@ def socket_thread_policies(world: World, port: int) -> list[int]:
         "WORLD_SIZE": str(world.size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
     }
     with mock.patch.dict(os.environ, environment):
-        started = World.start(device="cpu", timeout_s=30)
+        started = World.start(device="cpu", timeout_s=60)
     started.barrier()
     tasks = list(Path("/proc/self/task").iterdir())
     sockets = [int(task.name) for task in tasks if (task / "comm").read_text().startswith("gloo_tcp")]
@@ -134,9 +136,7 @@ def socket_thread_policies(world: World, port: int) -> list[int]:
 @pytest.mark.multi
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="not Linux")
 def test_socket_threads_do_not_interrupt(tmp_path: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
-    for policies in run_ranks(socket_thread_policies, 2, tmp_path, port, fresh=True):
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for policies in run_ranks(socket_thread_policies, 2, tmp_path, store.port, fresh=True):
         assert policies
         assert set(policies) == {os.SCHED_BATCH}

@@ -52,10 +52,10 @@ def test_threads_are_bounded_by_the_cores(
 def test_a_model_beyond_reason_is_one_line_at_once(
     options: dict[str, int], parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(UserError, match=r"need at least [\d,]+ GB a worker, this machine has [\d,]+ GB"):
         train_worker(parts_folder("single", 1), tmp_path / "run", TrainConfig(**SMALL | options))
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
     assert not (tmp_path / "run").exists()
 
 

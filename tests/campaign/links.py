@@ -13,7 +13,7 @@ from tests.campaign.driver import Process, Result, started
 from tests.launch.hosts import Host, cut, joined_hosts, run
 
 TIMEOUT_S = 8
-GRACE_S = 12.0
+GRACE_S = 25.0
 """How much longer than its timeout a command may take to end."""
 PORT = 29471
 

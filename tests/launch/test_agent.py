@@ -41,14 +41,14 @@ def test_the_last_words_and_the_status_are_the_worker_s(
 ) -> None:
     command.fault(1, 7, how)
     run_dir = tmp_path / "run"
-    ended = agent(*ALONE, two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "20", "--timeout-s", "4")
+    ended = agent(*ALONE, two_parts, "--run-dir", run_dir, *SMALL, "--epochs", "20", "--timeout-s", "8")
     took_s = time.time() - (run_dir / "rank_1.jsonl").stat().st_mtime
     lines = ended.stderr.splitlines()
     assert all(line.startswith("bnsgcn: error: ") for line in lines), ended.stderr
     if how == "stop":
         assert ended.returncode == 1
-        assert took_s < 4 + 8, "torchrun alone takes half a minute more"
-        said = "rank 1 was stopped and did not answer within 4 s (--timeout-s)"
+        assert took_s < 8 + 25, "torchrun alone takes half a minute more"
+        said = "rank 1 was stopped and did not answer within 8 s (--timeout-s)"
     else:
         assert ended.returncode == 2
         said = "--seven is 7, must be 8"
@@ -96,14 +96,14 @@ time.sleep(1)
 time.sleep(1)
 print("still here", flush=True)
 (folder / "rank_0.txt").write_text("of this attempt, and longer")
-time.sleep(60)
+time.sleep(600)
 """
 
 
 def test_a_rank_that_does_not_notice_the_end_of_others_ends(tmp_path: Path) -> None:
     """torchrun on another machine would not end it."""
     call = [sys.executable, "-c", WATCH, str(tmp_path)]
-    ended = subprocess.run(call, check=False, capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (1, "still here\n")
     where = tmp_path / "rank_1.txt"
     line = f"rank 1: others have failed, and this rank does not notice; where it is is in {where}"
@@ -124,7 +124,7 @@ def test_a_cut_link_ends_both_machines(
     for host in two_hosts:
         place = ("--rdzv-conf", f"is_host={int(host is two_hosts[0])}", "--local-addr", host.address)
         call = [*AGENT, "--nnodes", "2", "--nproc-per-node", "1", *meeting, *place, *train]
-        call += ["--epochs", "1000000", "--timeout-s", "3"]
+        call += ["--epochs", "1000000", "--timeout-s", "8"]
         environment = os.environ | {"GLOO_SOCKET_IFNAME": host.device}
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(host.call(*call), text=True, env=environment, **pipes))
@@ -136,11 +136,11 @@ def test_a_cut_link_ends_both_machines(
     cut(*two_hosts)
     cut(*two_hosts[::-1])
     begin = time.monotonic()
-    ends = [process.communicate(timeout=60)[1] for process in started]
-    assert time.monotonic() - begin < 3 + 30, (
+    ends = [process.communicate(timeout=120)[1] for process in started]
+    assert time.monotonic() - begin < 8 + 60, (
         "plain torchrun asks the other machine for more than two minutes"
     )
     assert [process.returncode for process in started] == [1, 1]
-    assert all("has not answered for 3 s (--timeout-s)" in said for said in ends), ends
+    assert all("has not answered for 8 s (--timeout-s)" in said for said in ends), ends
     assert "Traceback" not in "".join(ends)
-    command.wait_for_no_worker(10)
+    command.wait_for_no_worker()

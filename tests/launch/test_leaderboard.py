@@ -80,6 +80,6 @@ def test_under_torchrun_it_is_said_how(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("RANK", "0")
     process = command.start("train", two_parts, "--run-dir", tmp_path / "runs", "--seeds", "0-2")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert (process.returncode, err.count("\n")) == (2, 1)
     assert f"start torchrun for each, with --seed K --run-dir {tmp_path}/runs/seed_K; then" in err

@@ -23,6 +23,7 @@ from bnsgcn.workers.worker import Job
 from partition.errors import Stopped
 from tests.launch.scene import Command
 
+pytestmark = pytest.mark.usefixtures("fresh_workers")
 ROUND_TRIP = Job(task="round_trip", workers=2, arguments={"megabytes": 1})
 SMALL = ("--layers", "2", "--hidden", "8", "--eval-every", "5", "--epochs", "1000000")
 
@@ -65,10 +66,10 @@ def test_a_local_run_listens_on_loopback_alone(command: Command, two_parts: Path
         until(look, launcher)
     finally:
         launcher.terminate()
-        launcher.communicate(timeout=30)
+        launcher.communicate(timeout=120)
     assert seen, "gloo's own sockets"
     assert seen <= {"127.0.0.1", "::1"}
-    command.wait_for_no_worker(10)
+    command.wait_for_no_worker()
 
 
 def test_a_public_listener_is_seen() -> None:
@@ -128,9 +129,15 @@ def test_signals_are_noted_and_those_that_are_ignored_stay_so() -> None:
 
 
 @pytest.mark.multi
-def test_a_signal_while_workers_start(command: Command) -> None:
-    timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+def test_a_signal_while_workers_start(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = Crew.__enter__
+
+    def started(crew: Crew) -> Crew:
+        found = entered(crew)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Crew, "__enter__", started)
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
         run_local(ROUND_TRIP)
     assert not command.workers()

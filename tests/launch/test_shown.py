@@ -99,4 +99,4 @@ def test_a_reader_that_leaves_is_said_as_it_is(
     assert process.returncode == 1
     said = [line for line in err.splitlines() if line.startswith("bnsgcn: error: rank 0 failed: [Errno 32]")]
     assert len(said) == 1, err
-    command.wait_for_no_worker(10.0)
+    command.wait_for_no_worker()

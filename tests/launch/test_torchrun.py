@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bnsgcn.record.run_folder import RunFolder
+from launch.cli import main
 from launch.options import Train
 from launch.parse import parse
 from tests.launch.hosts import Host
@@ -41,8 +42,7 @@ def assert_bitwise_equal(one: Path, other: Path) -> None:
 def whole_run(two_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of `bnsgcn train` on loopback."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    call = [sys.executable, "-m", "launch.train", str(two_parts), "--run-dir", str(run_dir), *SMALL]
-    subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+    assert main(["train", str(two_parts), "--run-dir", str(run_dir), *SMALL, "--quiet"]) == 0
     return run_dir
 
 
@@ -141,8 +141,7 @@ def test_two_hosts_train_the_same_weights_as_one_though_a_worker_is_killed(
     assert not command.workers()
     assert_bitwise_equal(run_dir, whole_run)
     other = tmp_path / "other"
-    call = [sys.executable, "-m", "launch.train", str(two_parts), "--run-dir", str(other), *SMALL]
-    subprocess.run([*call, "--seed", "1"], check=True, stdout=subprocess.DEVNULL)
+    assert command("train", two_parts, "--run-dir", other, *SMALL, "--seed", "1").status == 0
     with pytest.raises(AssertionError):
         assert_bitwise_equal(run_dir, other)
 

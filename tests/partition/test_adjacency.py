@@ -18,7 +18,7 @@ def pairs(found: Adjacency) -> list[tuple[int, int]]:
     return list(zip(found.indices.tolist(), targets.tolist(), strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
     nodes=st.integers(1, 12),

@@ -35,7 +35,7 @@ def quiet(_: str) -> None:
 
 
 @needs_compiler
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 99), parts=st.integers(2, 5), arcs=st.integers(0, 90), ldg=st.booleans())
 def test_compiled_and_python_stream_passes_are_the_same(seed: int, parts: int, arcs: int, ldg: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_compiled_and_python_stream_passes_are_the_same(seed: int, parts: int, a
 
 
 @needs_compiler
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 99), arcs=st.integers(0, 90), cap=st.sampled_from((5.0, 20.0, 1e9)))
 def test_compiled_and_python_cluster_passes_are_the_same(seed: int, arcs: int, cap: float) -> None:
     rng = np.random.default_rng(seed)

@@ -40,7 +40,7 @@ def books(state: State) -> tuple[np.ndarray, ...]:
 
 
 @needs_compiler
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 99),
     parts=st.integers(2, 5),

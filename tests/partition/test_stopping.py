@@ -54,7 +54,7 @@ def test_stopped_while_writing(tmp_path: Path, number: signal.Signals, status: i
     assert [path.name[:18] for path in (tmp_path / "new").iterdir()] == [".parts.unfinished-"]
     for _ in range(3):  # an impatient user does not disturb the cleaning
         process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (status, f"bnsgcn: error: {words}\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -92,7 +92,7 @@ def check_rows_sorted(parts: list[Part]) -> None:
                 assert np.all(np.diff(indices[indptr[row] : indptr[row + 1]]) > 0)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(graph=graphs(), parts=st.integers(1, 4), method=st.sampled_from(METHODS), data=st.data())
 def test_every_law_holds(graph: Graph, parts: int, method: str, data: st.DataObject) -> None:
     objective = data.draw(st.sampled_from(("cut", "volume")))

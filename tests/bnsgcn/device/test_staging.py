@@ -144,7 +144,7 @@ def what_is_seen(world: World) -> str:
 def left(world: World, meeting: Path) -> str:
     """In a group of its own with a short timeout."""
     world.close()
-    brief = World.join(str(meeting), rank=world.rank, size=2, timeout_s=1, streams=LateStreams())
+    brief = World.join(str(meeting), rank=world.rank, size=2, timeout_s=10, streams=LateStreams())
     try:
         brief.barrier()
         return what_is_seen(brief)

@@ -15,7 +15,7 @@ from tests.bnsgcn.kernels.dense_blocks import block_of, random_block
 
 SLOPE = 0.2
 per_backend = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -17,7 +17,7 @@ from tests.bnsgcn.kernels.dense_blocks import COLUMN_COUNTS
 KEY = random_bits.key(0, 1, 2, random_bits.Stream.DROPOUT)
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 per_backend = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

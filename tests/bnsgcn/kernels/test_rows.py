@@ -11,7 +11,7 @@ from bnsgcn.kernels import Kernels, random_bits, select
 from tests.bnsgcn.kernels.dense_blocks import COLUMN_COUNTS
 
 per_backend = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

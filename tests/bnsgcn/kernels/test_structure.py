@@ -14,7 +14,7 @@ from bnsgcn.kernels import Csr, Kernels
 from tests.bnsgcn.kernels.dense_blocks import dense_of, random_block, weighted_block
 
 per_backend = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 sizes = {
     "rows": st.integers(0, 25),

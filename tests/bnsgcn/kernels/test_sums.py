@@ -18,7 +18,7 @@ from tests.bnsgcn.kernels.dense_blocks import COLUMN_COUNTS, random_block, weigh
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-12}
 Make = Callable[[int, int, float, int], tuple[Csr, Tensor]]
 per_backend = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

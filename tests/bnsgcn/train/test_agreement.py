@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
@@ -158,6 +158,7 @@ def torchruns_worker(
         "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         "TORCHELASTIC_RUN_ID": "one", "GROUP_WORLD_SIZE": "2",
+        "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0",
     }  # fmt: skip
     command = [sys.executable, "-m", "launch.train", str(parts), "--run-dir", str(run_dir), *options]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -167,12 +168,10 @@ def torchruns_worker(
 def test_two_nodes_with_other_options_end_with_status_2_and_write_nothing(
     parts_folder: PartsFolder, tmp_path: Path
 ) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun's agent has one
     folder, run_dir = parts_folder("single", 2), tmp_path / "run"
     workers = [
-        torchruns_worker(rank, port, folder, run_dir, "--layers", "2", "--hidden", "8", "--lr", rate)
+        torchruns_worker(rank, store.port, folder, run_dir, "--layers", "2", "--hidden", "8", "--lr", rate)
         for rank, rate in enumerate(("0.01", "0.02"))
     ]
     ends = [(worker.communicate(timeout=120)[1], worker.returncode) for worker in workers]

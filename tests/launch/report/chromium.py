@@ -75,13 +75,11 @@ class Chromium:
         self.call("Emulation.setDeviceMetricsOverride", session, **size)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", session, media=media, features=scheme)
-        begin = time.monotonic()
         self.call("Page.navigate", session, url=file.resolve().as_uri())
         self._until(
             lambda event: event.get("method") == "Page.loadEventFired" and event["sessionId"] == session
         )
         page.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        page.opened_s = time.monotonic() - begin
         return page
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
@@ -124,8 +122,6 @@ class Page:
 
     def __init__(self, browser: Chromium, session: str) -> None:
         self._browser, self._session = browser, session
-        self.opened_s = 0.0
-        """From asking for the page to its second frame."""
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise's once it is there."""
@@ -134,6 +130,14 @@ class Page:
         )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    @property
+    def busy_s(self) -> float:
+        """Processor time of the page's thread until now, seconds."""
+        self._browser.call("Performance.enable", self._session)
+        found = self._browser.call("Performance.getMetrics", self._session)["metrics"]
+        (spent,) = (each["value"] for each in found if each["name"] == "ThreadTime")
+        return float(spent)
 
     def events(self, *methods: str) -> list[dict[str, Any]]:
         """What has happened on this page."""
