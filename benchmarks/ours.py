@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contest import Contestant, Turns, forget_peak, peak_rss_bytes, python
+from benchmarks.vanilla import KINDS, vanilla
 from benchmarks.workloads import recipe
 from bnsgcn.config import TrainConfig
 from bnsgcn.record.rss import rss_bytes
@@ -98,10 +99,11 @@ def main() -> None:
     parser.add_argument(
         "--watch", action="store_true", help="add the present memory and a digest of the weights"
     )
+    parser.add_argument("--vanilla", default="", choices=KINDS, help="nothing overlapped, see vanilla.py")
     options = parser.parse_args()
     turns = Turns()
     config = TrainConfig.from_json(options.config)
-    with joined(config) as world:
+    with joined(config) as world, vanilla(options.vanilla):
         part, process_bytes = open_part(options.parts_dir, world.rank, verify=False), rss_bytes()
         trainer = Trainer(world, part, build_model(part.manifest, config), config)
         loading_peak = peak_rss_bytes()

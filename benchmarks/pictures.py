@@ -22,15 +22,17 @@ from launch.report.canvas import Canvas, Chart, Label, save_figures
 from launch.report.palette import light
 
 Run = dict[str, Any]
-METHODS_TOGETHER = "p=0.1, pipeline, smoothed, int8"
+METHODS_TOGETHER = "importance p=0.1, pipeline, window 10, int8"
+SETTINGS_TOGETHER = "p=0.1, pipeline, smoothed, int8"
 SHOWN = {
     "int8": "int8 on the wire",
+    "int4": "int4 on the wire",
     "importance p=0.1": "importance draws, rate 0.1",
     "p=0.1": "uniform draws, rate 0.1",
     "cache p=0.1": "halo cache, rate 0.1",
     "p=0": "nothing sent",
     "pipeline": "pipeline",
-    "pipeline, smoothed": "pipeline, smoothed",
+    "pipeline, window 10": "pipeline, smoothed",
     METHODS_TOGETHER: "rate 0.1, pipeline, int8",
 }
 """Methods of the study of scores that its picture has, and what it calls them."""
@@ -256,7 +258,7 @@ def _draw_link(canvas: Canvas, *, settings: Sequence[str], values: dict[str, lis
 
 def memory_picture(raw: dict[str, Any], settled: int) -> Chart:
     """Growth of the larger worker after it has settled, by setting."""
-    called = {METHODS_TOGETHER: "p=0.1, pipeline, int8"}
+    called = {SETTINGS_TOGETHER: "p=0.1, pipeline, int8"}
     growth = {called.get(name, name): found["growth_bytes"] / 1e6 for name, found in raw.items()}
     epochs = len(next(iter(raw.values()))["rss_bytes"])
     size = statistics.median(found["rss_bytes"][-1] for found in raw.values()) / 1e6

@@ -13,6 +13,7 @@ import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_type_hints
 
+from bnsgcn.earlier import of_now
 from bnsgcn.fitting import at_least, fitting, within
 from partition.errors import UserError, nearest
 
@@ -22,7 +23,7 @@ OptimizerName = Literal["adam", "adamw"]
 ScheduleName = Literal["constant", "cosine", "plateau"]
 SamplerName = Literal["uniform", "importance"]
 FirstEpoch = Literal["exact", "zeros"]
-WireDtype = Literal["fp32", "bf16", "fp16", "int8"]
+WireDtype = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 BackendName = Literal["gloo", "nccl", "auto"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 KernelName = Literal["auto", "compiled", "dgl", "torch", "triton"]
@@ -111,8 +112,9 @@ class TrainConfig:
 
     sampling_rate: float = 1.0
     """Share of each boundary list that is sent in an epoch, in [0, 1]; 1 = exact."""
-    sampler: SamplerName = "uniform"
-    """How boundary rows are drawn when the rate is below 1."""
+    sampler: SamplerName = "importance"
+    """How boundary rows are drawn when the rate is below 1: importance, by what a row weighs in its readers'
+    sums; uniform, all alike (BNS-GCN)."""
     draw_per_layer: bool = False
     """Draw anew for every layer instead of once an epoch."""
     halo_cache: bool = False
@@ -125,8 +127,9 @@ class TrainConfig:
     """Moving average of received halo features."""
     smooth_gradients: bool = False
     """Moving average of received boundary gradients."""
-    smooth_decay: float = 0.95
-    """Decay of the moving averages, in [0, 1); 0 = off."""
+    smooth_window: float = 10.0
+    """Epochs that the moving averages reach back, at least 1: what is s epochs old weighs (1 - 1 / window)^s,
+    whatever the sampling rate; 1 = off."""
     wire_dtype: WireDtype = "fp32"
     """Number format of feature rows while they travel (fp32 = as computed)."""
     gradient_wire_dtype: WireDtype | None = None
@@ -244,7 +247,7 @@ class TrainConfig:
 
     def _check_exchange(self) -> None:
         within("sampling-rate", self.sampling_rate, 0.0, 1.0)
-        within("smooth-decay", self.smooth_decay, 0.0, 1.0, open_right=True)
+        at_least("smooth-window", self.smooth_window, 1)
         if self.device == "cpu" and self.backend == "nccl":
             raise UserError("--backend nccl needs --device cuda; use --backend gloo with --device cpu")
         if self.halo_cache and self.sampling_rate == 1.0:
@@ -303,7 +306,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of `to_json`; a missing field has its default.
+        """The inverse of `to_json`, also of an earlier version's; a missing field has its default.
 
         Raises:
             UserError: a field that this version does not know, or a value that does not fit.
@@ -311,6 +314,7 @@ class TrainConfig:
         if not isinstance(values, Mapping):
             raise UserError(f"the configuration is {reprlib.repr(values)}, must be an object of options")
         known = [field.name for field in dataclasses.fields(cls)]
+        values = of_now(values)
         unknown = sorted(str(name) for name in values if name not in known)
         if unknown:
             raise UserError(

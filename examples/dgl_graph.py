@@ -22,7 +22,6 @@ def main(folder: str = "dataset") -> None:
         hidden=128,
         epochs=60,
         sampling_rate=0.1,
-        sampler="importance",
     )
     print(f"test accuracy {run.test_score:.4f}, {run.summary['sent_bytes_per_epoch'] / 1e6:.1f} MB an epoch")
 

@@ -257,7 +257,7 @@ THEMES = {
         *("clip_norm", "ema", "label_smoothing"),
     ),
     "sampling": ("sampling_rate", "sampler", "draw_per_layer", "halo_cache"),
-    "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_decay"),
+    "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_window"),
     "wire": ("wire_dtype", "gradient_wire_dtype"),
     "machine": ("backend", "device", "kernel", "threads", "features", "timeout_s"),
     "run": ("checkpoint_every", "resume", "telemetry_every", "track", "profile"),

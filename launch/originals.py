@@ -1,8 +1,10 @@
-"""Options of BNS-GCN and PipeGCN and what stands for them here, for who types them and for the site."""
+"""Options of BNS-GCN, PipeGCN and earlier versions, and what stands for them here."""
 
 from __future__ import annotations
 
 import itertools
+
+from bnsgcn.earlier import EARLIER
 
 OURS = {
     "--dataset": "SOURCE, as in `bnsgcn train dgl:reddit`",
@@ -23,7 +25,7 @@ OURS = {
     "--enable-pipeline": "`--pipeline --first-epoch zeros`",
     "--feat-corr": "`--smooth-features`",
     "--grad-corr": "`--smooth-gradients`",
-    "--corr-momentum": "`--smooth-decay`",
+    "--corr-momentum": "`--smooth-window`, in epochs: 1 / (1 - momentum)",
     "--master-addr": "torchrun's options",
     "--port": "torchrun's options",
     "--node-rank": "torchrun's options",
@@ -36,8 +38,13 @@ OURS = {
 
 
 def answer(word: str) -> str:
-    """'; here: ...' for an option of theirs, with or without dashes in front; nothing for any other."""
+    """'; here: ...' for an option of theirs, '; it is ... now' for one of an earlier version, or nothing.
+
+    `word`: with or without dashes in front.
+    """
     option = f"--{word.lstrip('-').replace('_', '-')}"
+    if (earlier := EARLIER.get(option.lstrip("-").replace("-", "_"))) is not None:
+        return f"; {earlier}"
     return f"; here: {OURS[option].replace('`', '')}" if option in OURS else ""
 
 

@@ -65,6 +65,7 @@ def test_imports_go_one_way() -> None:
 
 ROOMS = (
     "fitting",
+    "earlier",
     "config",
     "own",
     "capacity",

@@ -18,6 +18,7 @@ from bnsgcn.api.seed_runs import SeedRuns
 from bnsgcn.api.trained import Run
 from bnsgcn.capacity import check_threads, check_workers
 from bnsgcn.config import TrainConfig
+from bnsgcn.earlier import EARLIER
 from bnsgcn.fitting import fitting
 from bnsgcn.own import KINDS, References, reference_to
 from bnsgcn.record.run_folder import RunFolder
@@ -225,5 +226,6 @@ def _config(options: dict[str, Any]) -> TrainConfig:
             raise UserError(f"{name} is {value!r}, must be a function that every worker can import")
         if name not in names:
             near = nearest(name, [*names, *KINDS, *_OTHERS])
+            near = f"; {EARLIER[name]}" if name in EARLIER else near
             raise UserError(f"bnsgcn.train has no option {name!r}{near}; see bnsgcn train --help")
     return TrainConfig(**options)

@@ -73,12 +73,13 @@ class Lane:
 
     def post_features(self, h: Tensor, scale: Tensor | None) -> None:
         """Boundary rows of h [C, F], times `scale` [C], leave under this epoch's draw."""
-        epoch, dtype, wire = self._clock.epoch, h.dtype, self._policy.feature_wire
+        epoch, dtype, columns = self._clock.epoch, h.dtype, h.shape[1]
+        wire = self._policy.feature_wire
         with self._spans.measure("draw"):
             draw = self._draws.draw(self._layer, epoch)
         if self._asked:
             self._probe, self._asked = Probe(epoch, self._exact_rows(h, scale)), False
-        received = wire.room(sum(draw.recv_splits), h.shape[1], h)
+        received = wire.room(sum(draw.recv_splits), columns, h)
         with self._world.leaving(h, scale):
             key = self._key(random_bits.Stream.FEATURE_ROUNDING)
             if scale is None:
@@ -90,13 +91,13 @@ class Lane:
         self._sent.features += sent.numel() * sent.element_size()
 
         def arrive(packed: Tensor) -> Tensor:
-            return self._arrive_features(wire.unpack(packed, dtype), draw, epoch)
+            return self._arrive_features(wire.unpack(packed, dtype, columns), draw, epoch)
 
         self._features.post(epoch, Flight(draw, received, pending, arrive))
 
     def _arrive_features(self, rows: Tensor, draw: LayerDraw, epoch: int) -> Tensor:
         if self._feature_smoother is not None:
-            rows = self._feature_smoother.update(rows, draw.recv_slots)
+            rows = self._feature_smoother.update(rows, draw.recv_slots, epoch)
         if self._policy.cache:
             if self._cached is None:
                 self._cached = self._zeros(self._full, rows.shape[1], rows.dtype)
@@ -165,15 +166,15 @@ class Lane:
             sent = wire.pack(gradient.contiguous(), index, key)
             pending = self._world.all_to_all(received, sent, draw.send_splits, draw.recv_splits)
         self._sent.gradients += sent.numel() * sent.element_size()
-        dtype = gradient.dtype
+        epoch, dtype, columns = self._clock.epoch, gradient.dtype, gradient.shape[1]
 
         def arrive(packed: Tensor) -> Tensor:
-            rows = wire.unpack(packed, dtype)
+            rows = wire.unpack(packed, dtype, columns)
             if self._gradient_smoother is not None:
-                rows = self._gradient_smoother.update(rows, draw.send_entries)
+                rows = self._gradient_smoother.update(rows, draw.send_entries, epoch)
             return rows
 
-        self._gradients.post(self._clock.epoch, Flight(draw, received, pending, arrive))
+        self._gradients.post(epoch, Flight(draw, received, pending, arrive))
 
     def take_gradients(self) -> tuple[Tensor, LayerDraw] | None:
         """Gradient rows [S', F] due in this epoch with their draw; None = none in the first epoch."""

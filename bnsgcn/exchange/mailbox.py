@@ -2,8 +2,8 @@
 
 A `Flight` is one message of one layer in one direction; it never leaves its draw. A `Mailbox` hands flights
 out in the epoch in which they were posted (exact) or one epoch later (stale; PipeGCN, Wan et al., ICLR 2022).
-A `Smoother` keeps a moving average for every slot, bias-corrected by how often the slot was seen, so that it
-does not start at zero (where we depart from PipeGCN's).
+A `Smoother` keeps a moving average for every slot, of the values seen so far by their age: it does not start
+at zero, and reaches back as many epochs whatever the rate (where we depart from PipeGCN's).
 
     S slots   R rows of a message   F features
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 from bnsgcn.exchange.draws import LayerDraw
 from bnsgcn.kernels.half_rows import wide
 from bnsgcn.pending import Pending
+from partition.errors import UserError
 
 
 class Flight:
@@ -102,28 +103,48 @@ class Mailbox:
 
 
 class Smoother:
-    """Moving average of every slot: a <- decay a + (1 - decay) x, read as a / (1 - decay^count)."""
+    """Moving average of every slot: the mean of its values, one of `a` epochs ago weighing decay^a.
+
+    Ages count epochs and not updates, so that draws at a low rate, or of a low probability, keep nothing for
+    longer. Seen in every epoch, a slot has PipeGCN's average, corrected for its start.
+    """
 
     def __init__(self, slots: int, decay: float) -> None:
+        """`decay`: in (0, 1), by epoch."""
         self._slots, self._decay = slots, decay
-        self._average: Tensor | None = None
-        self._count: Tensor | None = None
+        self._total: Tensor | None = None
+        self._weight: Tensor | None = None
+        self._seen: Tensor | None = None
 
-    def update(self, rows: Tensor, slots: Tensor) -> Tensor:
-        """Take in rows [R, F] of distinct `slots` int64 [R]; returns their smoothed values [R, F]."""
-        if self._average is None or self._count is None:
+    def update(self, rows: Tensor, slots: Tensor, epoch: int) -> Tensor:
+        """Take in rows [R, F] of distinct `slots` int64 [R], posted in `epoch`; their averages [R, F]."""
+        if self._total is None or self._weight is None or self._seen is None:
             exact = wide(rows.dtype)
-            self._average = rows.new_zeros(self._slots, rows.shape[1], dtype=exact)
-            self._count = rows.new_zeros(self._slots, dtype=exact)
-        average = torch.lerp(rows.to(self._average.dtype), self._average[slots], self._decay)
-        count = self._count[slots] + 1
-        self._average[slots], self._count[slots] = average, count
-        return (average / (1 - self._decay**count).unsqueeze(1)).to(rows.dtype)
+            self._total = rows.new_zeros(self._slots, rows.shape[1], dtype=exact)
+            self._weight = rows.new_zeros(self._slots, dtype=exact)
+            self._seen = rows.new_zeros(self._slots, dtype=torch.int32)
+        kept = self._decay ** (epoch - self._seen[slots]).to(self._weight.dtype)
+        total = torch.addcmul(rows.to(self._total.dtype), self._total[slots], kept.unsqueeze(1))
+        weight = self._weight[slots] * kept + 1
+        self._total[slots], self._weight[slots] = total, weight
+        self._seen.index_fill_(0, slots, epoch)
+        return (total / weight.unsqueeze(1)).to(rows.dtype)
 
     def state(self) -> dict[str, Any]:
-        """Averages and counts, ready for a checkpoint."""
-        return {} if self._average is None else {"average": self._average, "count": self._count}
+        """Totals, weights and when each slot was seen, ready for a checkpoint."""
+        if self._total is None:
+            return {}
+        return {"total": self._total, "weight": self._weight, "seen": self._seen}
 
     def load(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
-        self._average, self._count = state.get("average"), state.get("count")
+        """The inverse of `state`.
+
+        Raises:
+            UserError: it is of an earlier version, whose averages counted updates.
+        """
+        if state and "total" not in state:
+            raise UserError(
+                "the checkpoint's moving averages are of an earlier version, whose --smooth-decay counted "
+                "updates; --smooth-window counts epochs: train anew into a new --run-dir"
+            )
+        self._total, self._weight, self._seen = (state.get(name) for name in ("total", "weight", "seen"))

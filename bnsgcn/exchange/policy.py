@@ -17,7 +17,8 @@ from bnsgcn.kernels import Kernels
 class Policy:
     """How the lanes of a run exchange; the defaults are exact. Fields as in `TrainConfig`.
 
-    sampling: how rows are drawn, None = all of them.
+    sampling: how rows are drawn, None = all of them.   feature_decay, gradient_decay: of moving averages, by
+    epoch; 0 = none.
     """
 
     feature_wire: Wire
@@ -38,7 +39,7 @@ def exact_policy(kernels: Kernels) -> Policy:
 
 def exchange_policy(config: TrainConfig, kernels: Kernels) -> Policy:
     """Draws, staleness, smoothing, caching and wire precision, as the options say."""
-    decay = config.smooth_decay
+    decay = 1 - 1 / config.smooth_window
     return Policy(
         feature_wire=Wire(config.wire_dtype, kernels),
         gradient_wire=Wire(config.gradient_wire_dtype or config.wire_dtype, kernels),

@@ -75,10 +75,10 @@ class Kernels(Protocol):
         """
         ...
 
-    def pack_int8(self, x: Tensor, index: Tensor | None, key: int) -> tuple[Tensor, Tensor]:
+    def pack_int8(self, x: Tensor, index: Tensor | None, key: int, top: int = 127) -> tuple[Tensor, Tensor]:
         """Rows x[index] (all when None) as int8 [S, F] and a float32 scale [S]; rounds at random, unbiased.
 
-        The bits are those of (key, place s in the result, column); a row's largest magnitude becomes 127.
+        The bits are those of (key, place s in the result, column); a row's largest magnitude becomes `top`.
         Rows are rounded from float32 whatever their dtype. The scale of a row that is not finite is NaN.
         """
         ...

@@ -18,7 +18,6 @@ from bnsgcn.kernels.half_rows import HALF
 from bnsgcn.kernels.protocol import LayerNorm, Moments
 from bnsgcn.kernels.random_bits import Mask
 
-_INT8_MAX = 127
 _ARCS_AT_ONCE = 1 << 16
 
 
@@ -85,18 +84,18 @@ class TorchKernels:
         else:
             out.index_put_((index.to(torch.int64),), rows, accumulate=True)
 
-    def pack_int8(self, x: Tensor, index: Tensor | None, key: int) -> tuple[Tensor, Tensor]:
+    def pack_int8(self, x: Tensor, index: Tensor | None, key: int, top: int = 127) -> tuple[Tensor, Tensor]:
         """See Kernels.pack_int8."""
         rows = (x if index is None else x.index_select(0, index)).float()
         if x.dtype == HALF:
-            return self.pack_int8(rows, None, key)
+            return self.pack_int8(rows, None, key, top)
         largest = rows.abs().amax(1) if rows.shape[1] else rows.new_zeros(rows.shape[0])
         # torch divides a number by a tensor through the reciprocal, which rounds twice
-        levels = torch.full_like(largest, _INT8_MAX * random_bits.LEVELS).div_(largest)
+        levels = torch.full_like(largest, top * random_bits.LEVELS).div_(largest)
         levels = torch.where(largest > 0, levels, 0.0)
         fine = (rows * levels[:, None]).round_().to(torch.int32)
         fine += random_bits.bits(key, torch.arange(rows.shape[0], device=x.device), rows.shape[1])
-        return (fine >> 16).to(torch.int8), torch.where(largest.isfinite(), largest / _INT8_MAX, torch.nan)
+        return (fine >> 16).to(torch.int8), torch.where(largest.isfinite(), largest / top, torch.nan)
 
     # elementwise
 

@@ -129,9 +129,9 @@ def sent_width(
 
 
 def row_bytes(dtype: WireDtype, width: int, config: TrainConfig) -> int:
-    """Bytes of a row on the wire; fp16 carries an exponent, int8 a float32 step."""
-    computed = config.row_number_bytes * width
-    return {"fp32": computed, "bf16": 2 * width, "fp16": 2 * width + 2, "int8": width + 4}[dtype]
+    """Bytes of a row on the wire; fp16 carries an exponent, int8 and int4 a float32 step."""
+    sizes = {"fp32": config.row_number_bytes * width, "bf16": 2 * width, "fp16": 2 * width + 2}
+    return (sizes | {"int8": width + 4, "int4": (width + 1) // 2 + 4})[dtype]
 
 
 class RunBytes:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bnsgcn.config import TrainConfig
+from bnsgcn.earlier import of_now
 from bnsgcn.own import NONE_OWN, Reference, References
 from bnsgcn.record.epoch_lines import EpochLines
 from bnsgcn.record.json_file import read_object, write_object, write_whole
@@ -312,7 +313,7 @@ class RunFolder:
         if found is None or not isinstance(found.get("config"), dict):
             return None
         decide = config.to_json().keys() - MAY_CHANGE | {"epochs", "eval_every", "patience"}
-        known = TrainConfig().to_json() | found["config"]
+        known = TrainConfig().to_json() | of_now(found["config"])
         return found if all(known[name] == getattr(config, name) for name in decide) else None
 
     def log_error(self, rank: int, text: str) -> Path | None:

@@ -173,7 +173,7 @@ def _waiting(run: RecordedRun, quality: Quality | None) -> Iterator[Finding]:
     if wait >= WAITS:
         advice = "--pipeline hides it behind computation"
         if config.pipeline:
-            advice = "fewer bytes: --wire-dtype int8, or --sampling-rate below 1 with --sampler importance"
+            advice = "fewer bytes: --wire-dtype int8, or --sampling-rate below 1"
         seconds = duration(wait * epoch_s)
         yield Finding(f"Halo wait is {percent(wait)} of the epoch, {seconds} on the slowest rank.", advice)
     reduce = median(run.of("time/reduce_s")) / epoch_s

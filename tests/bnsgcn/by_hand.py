@@ -60,22 +60,22 @@ def reader_of(part: Part) -> np.ndarray:
 
 
 class AverageByHand:
-    """Bias-corrected moving averages of single slots, each from the list of all its values so far."""
+    """Moving averages of single slots, each from the list of all its values so far and their epochs."""
 
     def __init__(self, slots: int, decay: float) -> None:
-        self._seen: list[list[float]] = [[] for _ in range(slots)]
+        self._seen: list[list[tuple[int, float]]] = [[] for _ in range(slots)]
         self._decay = decay
 
-    def update(self, slots: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def update(self, slots: np.ndarray, values: np.ndarray, epoch: int) -> np.ndarray:
         """The smoothed values [R] of `slots` [R] after seeing `values` [R]; decay 0 gives them back."""
         for slot, value in zip(slots, values, strict=True):
-            self._seen[slot].append(float(value))
+            self._seen[slot].append((epoch, float(value)))
         return self.read(slots)
 
     def read(self, slots: np.ndarray) -> np.ndarray:
         """The smoothed values [R] of `slots` [R] as they are."""
         return np.array([self._mean(self._seen[slot]) for slot in slots])
 
-    def _mean(self, values: list[float]) -> float:
-        weights = [self._decay ** (len(values) - 1 - place) for place in range(len(values))]
-        return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+    def _mean(self, seen: list[tuple[int, float]]) -> float:
+        weights = [self._decay ** (seen[-1][0] - epoch) for epoch, _ in seen]
+        return sum(weight * value for weight, (_, value) in zip(weights, seen, strict=True)) / sum(weights)

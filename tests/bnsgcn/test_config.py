@@ -59,7 +59,7 @@ from partition.errors import UserError
         ({"lr": 10**400}, "--lr is inf, must be finite"),
         ({"weight_decay": math.inf}, "--weight-decay is inf, must be finite"),
         ({"dropout": math.nan}, "--dropout is nan, must be finite"),
-        ({"smooth_decay": math.nan}, "--smooth-decay is nan, must be finite"),
+        ({"smooth_window": math.nan}, "--smooth-window is nan, must be finite"),
         ({"seed": -1}, "--seed is -1, must be at least 0"),
         ({"seed": 2**63}, r"--seed is 9223372036854775808, must be below 2\*\*63 \(9223372036854775808\)"),
         ({"seed": 10**9000}, r"--seed is a number of 29898 bits, must be below 2\*\*63"),
@@ -78,7 +78,7 @@ from partition.errors import UserError
         ({"resume": 1}, "--resume is 1, must be True or False"),
         ({"sampling_rate": 1.5}, r"--sampling-rate is 1\.5, must be in \[0, 1\]"),
         ({"sampling_rate": float("nan")}, "--sampling-rate is nan"),
-        ({"smooth_decay": 1.0}, r"--smooth-decay is 1\.0, must be in \[0, 1\)"),
+        ({"smooth_window": 0.95}, r"--smooth-window is 0\.95, must be at least 1"),
         ({"device": "cpu", "backend": "nccl"}, "--backend nccl needs --device cuda; use --backend gloo"),
         ({"halo_cache": True}, r"--halo-cache .*--sampling-rate 1\.0"),
     ],
@@ -99,6 +99,15 @@ def test_an_unknown_field_is_named() -> None:
         ValueError, match=r"unknown option 'sampling_rat' in .*; did you mean 'sampling_rate'\?"
     ):
         TrainConfig.from_json({"sampling_rat": 0.5})
+
+
+def test_a_run_made_with_a_decay_has_the_window_that_averages_alike() -> None:
+    before = {"smooth_decay": 0.75, "sampler": "uniform", "sampling_rate": 0.1, "smooth_features": True}
+    assert TrainConfig.from_json(before) == TrainConfig(
+        smooth_window=4, sampler="uniform", sampling_rate=0.1, smooth_features=True
+    )
+    without = before | {"sampling_rate": 1.0, "smooth_features": False}
+    assert TrainConfig.from_json(without) == TrainConfig(), "what had no effect stands in nobody's way"
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)

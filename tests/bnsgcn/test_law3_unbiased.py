@@ -38,7 +38,7 @@ from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import run_ranks
 
-BASE = TrainConfig(layers=2, hidden=4, dropout=0.0, dtype="float64", prune=False)
+BASE = TrainConfig(layers=2, hidden=4, dropout=0.0, dtype="float64", prune=False, sampler="uniform")
 LIST = 5
 """Boundary rows of either part of the tiny graph."""
 
@@ -292,12 +292,12 @@ def test_both_ends_derive_the_same_draw_and_no_ids_travel(
         assert min(sizes) > 0
 
 
-def mean_of_rounded(keys: int, pack: Any) -> tuple[float, float]:
+def mean_of_rounded(keys: int, pack: Any, top: int) -> tuple[float, float]:
     """The largest |mean - x| over the bound of its standard deviation; the largest |rounded - x| / step."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 40, generator=generator) * torch.tensor([1e-3, 0.1, 1, 10, 1e3, 1e6]).unsqueeze(1)
     x[2] = 0
-    step = (x.abs().amax(1, keepdim=True) / 127).clamp(min=1e-30)
+    step = (x.abs().amax(1, keepdim=True) / top).clamp(min=1e-30)
     total, worst = torch.zeros_like(x, dtype=torch.float64), 0.0
     for index in range(keys):
         rounded = pack(x, random_bits.key(0, index, 0, random_bits.Stream.FEATURE_ROUNDING))
@@ -307,16 +307,20 @@ def mean_of_rounded(keys: int, pack: Any) -> tuple[float, float]:
     return float(((total / keys - x) / deviation).abs().max()), worst
 
 
-def test_int8_is_unbiased_and_never_off_by_more_than_a_step() -> None:
-    wire = Wire("int8", select("auto", torch.device("cpu"), torch.float32))
-    deviations, worst = mean_of_rounded(2000, lambda x, key: wire.unpack(wire.pack(x, None, key), x.dtype))
+@pytest.mark.parametrize(("dtype", "top"), [("int8", 127), ("int4", 7)])
+def test_codes_are_unbiased_and_never_off_by_more_than_a_step(dtype: Any, top: int) -> None:
+    wire = Wire(dtype, select("auto", torch.device("cpu"), torch.float32))
+    deviations, worst = mean_of_rounded(
+        2000, lambda x, key: wire.unpack(wire.pack(x, None, key), x.dtype, x.shape[1]), top
+    )
     assert deviations < 5
     assert worst < 1.001
 
 
-def test_rounding_to_the_nearest_is_noticed() -> None:
+@pytest.mark.parametrize("top", [127, 7])
+def test_rounding_to_the_nearest_is_noticed(top: int) -> None:
     def nearest(x: torch.Tensor, _: int) -> torch.Tensor:
-        step = (x.abs().amax(1, keepdim=True) / 127).clamp(min=1e-30)
+        step = (x.abs().amax(1, keepdim=True) / top).clamp(min=1e-30)
         return (x / step).round() * step
 
-    assert mean_of_rounded(2000, nearest)[0] > 20
+    assert mean_of_rounded(2000, nearest, top)[0] > 20

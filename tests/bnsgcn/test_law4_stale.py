@@ -17,6 +17,7 @@ import torch
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.exchange.mailbox import Smoother
+from partition.errors import UserError
 from partition.manifest import read_manifest
 from tests.bnsgcn.by_hand import AverageByHand, drawn_entries, drawn_slots, original_ids, reader_of
 from tests.bnsgcn.dense_reference import dense_adjacency
@@ -25,7 +26,9 @@ from tests.bnsgcn.small_graphs import NODES, PartsFolder, small_graph
 from tests.multiprocess import run_ranks
 
 EPOCHS = 6
-STALE = TrainConfig(layers=3, hidden=6, dropout=0.0, dtype="float64", prune=False, pipeline=True, seed=3)
+STALE = TrainConfig(
+    layers=3, hidden=6, dropout=0.0, dtype="float64", prune=False, pipeline=True, seed=3, sampler="uniform"
+)
 
 
 def feature_code(epoch: int, node_ids: np.ndarray) -> np.ndarray:
@@ -45,7 +48,7 @@ class ByHand:
     def __init__(self, part: Any, ids: np.ndarray, config: TrainConfig, layer: int) -> None:
         self._part, self._config, self._layer = part, config, layer
         self._ids, self._cache = ids, np.zeros(part.num_halo)
-        decay = config.smooth_decay
+        decay = 1 - 1 / config.smooth_window
         self._features = AverageByHand(part.num_halo, decay if config.smooth_features else 0.0)
         self._gradients = AverageByHand(part.boundary_rows.size, decay if config.smooth_gradients else 0.0)
         self._first: tuple[np.ndarray, np.ndarray] | None = None
@@ -69,7 +72,8 @@ class ByHand:
         values = np.zeros(slots.size)
         again = self._config.pipeline and epoch == 1 and self._config.first_epoch == "exact"
         if source is not None and not again:
-            values = self._features.update(slots, feature_code(source, self._ids[self._part.halo_ids[slots]]))
+            code = feature_code(source, self._ids[self._part.halo_ids[slots]])
+            values = self._features.update(slots, code, source)
             self._cache[slots] = values
             self._first = self._first or (slots, values)
         elif again:
@@ -89,7 +93,7 @@ class ByHand:
         if again:
             values = self._gradients.read(entries)
         else:
-            values = self._gradients.update(entries, values)
+            values = self._gradients.update(entries, values, source)
         np.add.at(total, rows, values)
         return total
 
@@ -146,7 +150,7 @@ VARIANTS = [
 
 
 def variant(options: dict[str, Any]) -> TrainConfig:
-    return dataclasses.replace(STALE, smooth_decay=0.5, **options)
+    return dataclasses.replace(STALE, smooth_window=2.0, **options)
 
 
 @pytest.mark.multi
@@ -274,11 +278,12 @@ def test_an_average_starts_at_the_first_value_and_counts_each_slot_apart() -> No
     smoother, by_hand = Smoother(4, 0.75), AverageByHand(4, 0.75)
     generator = np.random.default_rng(0)
     seen = np.zeros(4, int)
-    for _ in range(12):
+    for epoch in range(12):
         slots = np.flatnonzero(generator.random(4) < 0.6)
         values = generator.standard_normal(slots.size)
-        found = smoother.update(torch.from_numpy(values).unsqueeze(1), torch.from_numpy(slots)).numpy()[:, 0]
-        assert np.allclose(found, by_hand.update(slots, values), atol=1e-14)
+        rows = torch.from_numpy(values).unsqueeze(1)
+        found = smoother.update(rows, torch.from_numpy(slots), epoch).numpy()[:, 0]
+        assert np.allclose(found, by_hand.update(slots, values, epoch), atol=1e-14)
         new = seen[slots] == 0
         assert np.allclose(found[new], values[new], atol=1e-14)
         seen[slots] += 1
@@ -288,7 +293,27 @@ def test_an_average_starts_at_the_first_value_and_counts_each_slot_apart() -> No
 
 def test_an_average_that_starts_at_zero_would_be_noticed() -> None:
     uncorrected = Smoother(1, 0.75)
-    uncorrected.load({"average": torch.zeros(1, 1), "count": torch.full((1,), 1e9)})
-    found = uncorrected.update(torch.ones(1, 1), torch.tensor([0]))
-    assert float(found) == pytest.approx(0.25)
-    assert float(Smoother(1, 0.75).update(torch.ones(1, 1), torch.tensor([0]))) == 1
+    zero, one = torch.tensor([0]), torch.ones(1, 1)
+    uncorrected.load({"total": 0 * one, "weight": 4 * one[0], "seen": torch.zeros(1, dtype=torch.int32)})
+    assert float(uncorrected.update(one, zero, 1)) == pytest.approx(0.25)
+    assert float(Smoother(1, 0.75).update(one, zero, 1)) == 1
+
+
+def test_an_average_reaches_back_as_far_at_any_rate() -> None:
+    """A slot that is drawn every tenth epoch keeps no value for ten times as long as one drawn in each."""
+    always, seldom, counted = (Smoother(1, 0.8) for _ in range(3))
+    slot, found = torch.tensor([0]), []
+    for epoch in range(101):
+        rows = torch.full((1, 1), float(epoch < 50))
+        last = [always.update(rows, slot, epoch)]
+        if epoch % 10 == 0:
+            last += [seldom.update(rows, slot, epoch), counted.update(rows, slot, epoch // 10)]
+            found = [float(each) for each in last]
+    assert max(found[:2]) < 1e-4  # 50 epochs after the last 1
+    assert found[2] > 0.15  # what counts updates would
+
+
+def test_averages_of_an_earlier_version_are_refused() -> None:
+    with pytest.raises(UserError, match=r"earlier version.*--smooth-window.*new --run-dir") as failure:
+        Smoother(1, 0.75).load({"average": torch.zeros(1, 1), "count": torch.ones(1)})
+    assert "\n" not in str(failure.value)

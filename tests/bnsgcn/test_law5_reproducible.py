@@ -37,14 +37,14 @@ OPTIONS: list[dict[str, Any]] = [
     {},
     {"model": "gat", "inductive": True, "precompute": False},
     {"norm": "batch", "precompute": True},
-    {"pipeline": True, "wire_dtype": "bf16"},
+    {"pipeline": True, "wire_dtype": "int4"},
     {"pipeline": True, "first_epoch": "zeros", "model": "gcn"},
-    {"sampling_rate": 0.3, "sampler": "importance", "draw_per_layer": True},
+    {"sampling_rate": 0.3, "sampler": "uniform", "draw_per_layer": True},
     {"sampling_rate": 0.4, "halo_cache": True, "smooth_features": True, "pipeline": True},
     ALL,
     {"optimizer": "adamw", "weight_decay": 0.1, "lr_schedule": "cosine", "warmup": 3}
     | {"clip_norm": 0.5, "ema": 0.9, "label_smoothing": 0.1, "norm": "batch"},
-    ALL | {"halo_cache": True, "sampler": "importance", "gradient_wire_dtype": "fp16", "inductive": True},
+    ALL | {"halo_cache": True, "gradient_wire_dtype": "fp16", "inductive": True},
 ]
 
 

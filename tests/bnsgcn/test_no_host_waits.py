@@ -39,7 +39,7 @@ BASE = TrainConfig(layers=3, hidden=8, heads=2, dropout=0.3, kernel="torch")
 POLICIES: list[dict[str, Any]] = [
     {},
     {"model": "gcn", "hidden": 4, "precompute": True, "linear_layers": 1},
-    {"model": "gat", "wire_dtype": "int8"},
+    {"model": "gat", "wire_dtype": "int4"},
     {"pipeline": True, "wire_dtype": "bf16", "amp": "bf16"},
     {"sampling_rate": 0.3, "sampler": "importance", "draw_per_layer": True, "wire_dtype": "fp16"},
     {"sampling_rate": 0.4, "halo_cache": True, "smooth_features": True, "pipeline": True},

@@ -45,7 +45,7 @@ CONTRADICTIONS = (
     ("--halo-cache",),
     ("--dropout", "1"),
     ("--sampling-rate", "1.01"),
-    ("--smooth-decay", "1"),
+    ("--smooth-window", "0.5"),
     ("--layers", "0"),
     ("--lr", "0"),
     ("--epochs", "-1"),

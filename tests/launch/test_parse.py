@@ -79,6 +79,11 @@ def test_values_arrive() -> None:
             "'--frobnicate', '--epoch' (did you mean '--epochs'?); see bnsgcn train --help",
         ),
         ("train x --run-dir y --use_pp", "unknown option '--use-pp'; here: --precompute; see"),
+        (
+            "train x --run-dir y --smooth-decay 0.95",
+            "unknown option '--smooth-decay'; it is --smooth-window now, in epochs: 1 / (1 - decay), "
+            "so --smooth-window 20 for 0.95; see bnsgcn train --help",
+        ),
         ("train --dataset reddit", "here: SOURCE, as in bnsgcn train dgl:reddit"),
         ("train x --run-dir y --resume=yes", "--resume takes no value"),
         ("train x --run-dir=", "--run-dir is '', must be a path"),

@@ -128,15 +128,15 @@ class CompiledKernels(TorchKernels):
         )
         self._call(name, out, index, rows, scale, index.numel(), out.shape[1], _threads())
 
-    def pack_int8(self, x: Tensor, index: Tensor | None, key: int) -> tuple[Tensor, Tensor]:
+    def pack_int8(self, x: Tensor, index: Tensor | None, key: int, top: int = 127) -> tuple[Tensor, Tensor]:
         """See Kernels.pack_int8."""
         if x.dtype != torch.float32 or not on_cpu(x):
-            return super().pack_int8(x, index, key)
+            return super().pack_int8(x, index, key, top)
         x = x if x.stride(1) == 1 else x.contiguous()
         index = None if index is None else row_index(index, x.shape[0])
         count = x.shape[0] if index is None else index.numel()
         codes, scale = torch.empty(count, x.shape[1], dtype=torch.int8), torch.empty(count)
-        self._call("pack_i8", x, x.stride(0), index, key, codes, scale, count, x.shape[1], _threads())
+        self._call("pack_i8", x, x.stride(0), index, key, top, codes, scale, count, x.shape[1], _threads())
         return codes, scale
 
     # elementwise

@@ -54,10 +54,10 @@ SCATTER(scatter_bf16_f32, bf16, float, float, bf16_to_f32, ADD)
 SCATTER(scatter_bf16_bf16, bf16, bf16, float, bf16_to_f32, ADD_HALF)
 SCATTER(scatter_i8_f32, int8_t, float, float, (float), ADD)
 
-/* Rows x[index] as int8: floor(x * 127 / largest + u), u uniform in [0, 1) with 16 bits. The scale of a row with an
+/* Rows x[index] as int8: floor(x * most / largest + u), u uniform in [0, 1) with 16 bits. The scale of a row with an
  * infinity or NaN is NaN, and so is the whole row when it is read. */
-int64_t pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t key, int8_t *out, float *scale,
-             int64_t rows, int64_t columns, int64_t threads) {
+int64_t pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t key, int64_t most, int8_t *out,
+             float *scale, int64_t rows, int64_t columns, int64_t threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (int64_t s = 0; s < rows; s++) {
         const float *restrict from = x + x_stride * (index ? index[s] : s);
@@ -76,9 +76,9 @@ int64_t pack_i8(const float *x, int64_t x_stride, const int64_t *index, int64_t 
         }
         float largest;
         memcpy(&largest, &top, 4);
-        const float steps = largest > 0 ? (127.0f * LEVELS) / largest : 0.0f;
+        const float steps = largest > 0 ? ((float)most * LEVELS) / largest : 0.0f;
         const uint64_t state = row_state(key, s);
-        scale[s] = largest / 127.0f;
+        scale[s] = largest / (float)most;
         for (int64_t c = 0; c < columns; c += BITS_BLOCK) {
             int32_t bits[BITS_BLOCK];
             random_block(state, c / BITS_BLOCK, bits);

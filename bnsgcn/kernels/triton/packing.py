@@ -21,8 +21,7 @@ from bnsgcn.kernels.random_bits import LEVELS
 from bnsgcn.kernels.triton import tiles
 from bnsgcn.kernels.triton.bits import as_kept, entry_bits, halves, row_state
 
-_INT8_MAX = tl.constexpr(127.0)
-_MOST_LEVELS = tl.constexpr(127.0 * LEVELS)
+_LEVELS = tl.constexpr(float(LEVELS))
 _WHOLE = tl.constexpr(float(1 << 23))
 """From here on a float32 has no fraction: adding it rounds to the nearest whole number, halves to even."""
 
@@ -150,7 +149,7 @@ def _rounded(values):
 @triton.jit(do_not_specialize=["low", "high", "count"])
 def _pack_int8(
     x_ptr, x_stride, index_ptr, codes_ptr, scale_ptr, low, high, count, features,
-    WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    TOP: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = place < count
@@ -169,7 +168,7 @@ def _pack_int8(
         largest = tl.maximum(largest, tl.max(tl.where(finite, sizes, 0.0), axis=1))
         strange = tl.maximum(strange, tl.max(tl.where(finite, 0, 1), axis=1))
     usable = (strange == 0) & (largest > 0)
-    top = tl.full((ROWS,), _MOST_LEVELS, tl.float32)
+    top = tl.full((ROWS,), TOP * _LEVELS, tl.float32)
     levels = tl.where(usable, tl.div_rn(top, tl.where(usable, largest, 1.0)), 0.0)
     state_low, state_high = row_state(low, high, place)
     codes_offset = (place.to(tl.int64) if WIDE else place) * features
@@ -182,18 +181,19 @@ def _pack_int8(
         bits = entry_bits(state_low[:, None], state_high[:, None], column[None, :])
         codes = (_rounded(fine).to(tl.int32) + bits) >> 16
         tl.store(codes_ptr + codes_offset[:, None] + column[None, :], codes.to(tl.int8), mask=kept)
-    scale = tl.div_rn(largest, tl.full((ROWS,), _INT8_MAX, tl.float32))
+    scale = tl.div_rn(largest, tl.full((ROWS,), TOP, tl.float32))
     tl.store(scale_ptr + place, tl.where(strange > 0, float("nan"), scale), mask=there)
 
 
-def pack_int8(x: Tensor, index: Tensor | None, key: int, codes: Tensor, scale: Tensor) -> None:
-    """Rows x[index] as `codes` int8 [S, F] and `scale` [S]; what random_bits gives for (key, s, column)."""
+def pack_int8(x: Tensor, index: Tensor | None, key: int, top: int, codes: Tensor, scale: Tensor) -> None:
+    """Rows x[index] as `codes` int8 [S, F] up to `top` and `scale` [S]; of random_bits' (key, s, column)."""
     tile, count = tiles.row_tile(x.shape[1]), codes.shape[0]
     tiles.launch(
         _pack_int8,
         (tiles.parts(count, tile.rows),),
         *(x, x.stride(0), index, codes, scale, *halves(key), count, x.shape[1]),
         tile=tile,
+        TOP=float(top),
         WIDE=tiles.is_wide(x, codes),
         ROWS=tile.rows,
         BLOCK=tile.columns,

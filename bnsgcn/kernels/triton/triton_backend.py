@@ -81,14 +81,14 @@ class TritonKernels(TorchKernels):
         order = self._orders.of(index, max(out.shape[0], rows.shape[0]))
         packing.scatter_add_rows(out, order, _with_whole_rows(rows), _packed(scale))
 
-    def pack_int8(self, x: Tensor, index: Tensor | None, key: int) -> tuple[Tensor, Tensor]:
+    def pack_int8(self, x: Tensor, index: Tensor | None, key: int, top: int = 127) -> tuple[Tensor, Tensor]:
         """See Kernels.pack_int8."""
         if not _fits(x) or not x.shape[1]:
-            return super().pack_int8(x, index, key)
+            return super().pack_int8(x, index, key, top)
         count = x.shape[0] if index is None else index.numel()
         codes = torch.empty(count, x.shape[1], dtype=torch.int8, device=x.device)
         scale = torch.empty(count, dtype=torch.float32, device=x.device)
-        packing.pack_int8(_with_whole_rows(x), _packed(index), key, codes, scale)
+        packing.pack_int8(_with_whole_rows(x), _packed(index), key, top, codes, scale)
         return codes, scale
 
     # elementwise

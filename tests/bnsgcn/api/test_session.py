@@ -136,6 +136,7 @@ def test_a_run_of_ones_own_functions(home: Path, options: dict[str, Any]) -> Non
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"hiden": 3}, r"has no option 'hiden'; did you mean 'hidden'\?"),
+    ({"smooth_decay": 0.95}, r"no option 'smooth_decay'; it is --smooth-window now, .*20 for 0\.95"),
     ({"parts": 0}, "--parts is 0, must be at least 1"),
     ({"parts": 1.5}, "--parts is 1.5, must be a whole number"),
     ({"parts": 9, "graph": 8}, "9 parts for 8 nodes: every part needs a node; use --parts 8 or fewer"),

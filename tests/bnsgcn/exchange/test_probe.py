@@ -24,7 +24,16 @@ from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import run_ranks
 
 EPOCHS = 5
-BASE = TrainConfig(layers=2, hidden=6, dropout=0.0, dtype="float64", prune=False, self_loops=False, seed=4)
+BASE = TrainConfig(
+    layers=2,
+    hidden=6,
+    dropout=0.0,
+    dtype="float64",
+    prune=False,
+    self_loops=False,
+    seed=4,
+    sampler="uniform",
+)
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"sampling_rate": 0.4},

@@ -22,7 +22,8 @@ from tests.multiprocess import run_ranks
 
 KERNELS = select("auto", torch.device("cpu"), torch.float32)
 PORTABLE = select("torch", torch.device("cpu"), torch.float32)
-FORMATS: Any = ["fp32", "bf16", "fp16", "int8"]
+FORMATS: Any = ["fp32", "bf16", "fp16", "int8", "int4"]
+TOPS = {"int8": 127, "int4": 7}
 RELATIVE = {"fp32": 0.0, "bf16": 2**-8, "fp16": 2**-11}
 PAPERS_NODES, PAPERS_TRAINING_NODES = 111_059_956, 1_207_179
 """Of ogbn-papers100M: what the loss is divided by, at most and in truth."""
@@ -42,16 +43,16 @@ def test_rows_come_back(dtype: Any, computed: torch.dtype, rows: int, columns: i
     assert (packed.dtype, packed.shape) == (room.dtype, room.shape)
     assert packed.is_contiguous()
     assert packed.numel() * packed.element_size() == rows * row_bytes(dtype, columns, config)
-    back = wire.unpack(packed, computed)
+    back = wire.unpack(packed, computed, columns)
     assert (back.dtype, back.is_contiguous()) == (computed, True)
-    if dtype == "int8":
-        step = x[index].abs().amax(1, keepdim=True) / 127
+    if dtype in TOPS:
+        step = x[index].abs().amax(1, keepdim=True) / TOPS[dtype]
         assert ((back - x[index]).abs() <= 1.0001 * step).all()
     else:
         assert torch.allclose(back, x[index], rtol=RELATIVE[dtype], atol=0)
-    everything = wire.unpack(wire.pack(x, None, 5), computed)
+    everything = wire.unpack(wire.pack(x, None, 5), computed, columns)
     assert everything.shape == x.shape
-    assert torch.equal(everything[index], back) or dtype == "int8"  # rounded by their place
+    assert torch.equal(everything[index], back) or dtype in TOPS  # rounded by their place
 
 
 @pytest.mark.parametrize("computed", [torch.float32, torch.float64])
@@ -62,9 +63,9 @@ def test_fp16_has_neither_floor_nor_ceiling(computed: torch.dtype) -> None:
     sizes = torch.logspace(bottom, top, 200, base=2, dtype=torch.float64)
     x = (torch.rand(200, 50, generator=generator, dtype=torch.float64) + 1) * 0.5 * sizes[:, None]
     x = x.to(computed) * torch.randint(0, 2, x.shape, generator=generator).mul(2).sub(1)
-    assert torch.allclose(wire.unpack(wire.pack(x, None, 0), computed), x, rtol=2**-11, atol=0)
+    assert torch.allclose(wire.unpack(wire.pack(x, None, 0), computed, 50), x, rtol=2**-11, atol=0)
     assert not torch.allclose(x.half().to(computed), x, rtol=0.5, atol=0)
-    assert wire.unpack(wire.pack(torch.zeros(2, 3), None, 0), computed).tolist() == [[0.0] * 3] * 2
+    assert wire.unpack(wire.pack(torch.zeros(2, 3), None, 0), computed, 3).tolist() == [[0.0] * 3] * 2
 
 
 def plain_pack(wire: Wire, x: torch.Tensor, index: torch.Tensor | None, _: int) -> torch.Tensor:
@@ -72,7 +73,7 @@ def plain_pack(wire: Wire, x: torch.Tensor, index: torch.Tensor | None, _: int) 
     return (x if index is None else x[index]).half()
 
 
-def plain_unpack(wire: Wire, received: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def plain_unpack(wire: Wire, received: torch.Tensor, dtype: torch.dtype, _: int) -> torch.Tensor:
     return received.to(dtype)
 
 
@@ -85,14 +86,16 @@ def output_gradients(training_nodes: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("nodes", [196_615, PAPERS_TRAINING_NODES, PAPERS_NODES])
-@pytest.mark.parametrize(("dtype", "error"), [("fp32", 0.0), ("bf16", 4e-3), ("fp16", 5e-4), ("int8", 3e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "error"), [("fp32", 0.0), ("bf16", 4e-3), ("fp16", 5e-4), ("int8", 3e-2), ("int4", 0.5)]
+)
 def test_gradients_of_large_graphs_keep_the_formats_precision(dtype: Any, error: float, nodes: int) -> None:
     gradients, wire = output_gradients(nodes), Wire(dtype, KERNELS)
-    back = wire.unpack(wire.pack(gradients, None, 3), torch.float32)
+    back = wire.unpack(wire.pack(gradients, None, 3), torch.float32, 47)
     assert float((back - gradients).norm()) <= error * float(gradients.norm())
     # Row by row too: the certain nodes' gradients are a thousandth of the others'.
     assert ((back - gradients).norm(dim=1) <= 4 * error * gradients.norm(dim=1)).all()
-    if dtype != "int8":
+    if dtype not in TOPS:
         large = gradients.abs() > 1e-7 * gradients.abs().amax(1, keepdim=True)
         assert (back[large] != 0).all()
 
@@ -112,13 +115,14 @@ def test_what_is_not_finite_stays_so(dtype: Any, value: float, kernels: Any) -> 
     x[1, 7] = value
     wire = Wire(dtype, kernels)
     for index in (None, torch.arange(3)):
-        back = wire.unpack(wire.pack(x, index, 0), torch.float32)
+        back = wire.unpack(wire.pack(x, index, 0), torch.float32, 40)
         assert not back[1, 7].isfinite()
         assert back[::2].isfinite().all()
 
 
-def test_int8_bytes_depend_on_the_key_and_on_nothing_else() -> None:
-    wire, x = Wire("int8", KERNELS), torch.linspace(-1, 1, 300).view(3, 100)
+@pytest.mark.parametrize("dtype", TOPS)
+def test_codes_depend_on_the_key_and_on_nothing_else(dtype: Any) -> None:
+    wire, x = Wire(dtype, KERNELS), torch.linspace(-1, 1, 300).view(3, 100)
     assert torch.equal(wire.pack(x, None, 1), wire.pack(x, None, 1))
     assert not torch.equal(wire.pack(x, None, 1), wire.pack(x, None, 2))
 

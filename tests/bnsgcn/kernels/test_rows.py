@@ -72,8 +72,10 @@ def test_rows_beyond_the_end(kernels: Kernels) -> None:
 
 
 @per_backend
-@given(rows=st.integers(0, 30), columns=COLUMN_COUNTS, seed=st.integers(0, 99))
-def test_int8_is_the_same_on_every_backend(kernels: Kernels, rows: int, columns: int, seed: int) -> None:
+@given(rows=st.integers(0, 30), columns=COLUMN_COUNTS, seed=st.integers(0, 99), top=st.sampled_from([127, 7]))
+def test_codes_are_the_same_on_every_backend(
+    kernels: Kernels, rows: int, columns: int, seed: int, top: int
+) -> None:
     x = (
         torch.randn(rows, columns) * torch.logspace(-20, 20, rows)[:, None]
         if rows
@@ -81,10 +83,11 @@ def test_int8_is_the_same_on_every_backend(kernels: Kernels, rows: int, columns:
     )
     x[1::4] = 0
     index = torch.randint(rows, (2 * rows,)) if rows else None
-    codes, scale = kernels.pack_int8(x, index, seed)
-    reference = select("torch").pack_int8(x, index, seed)
+    codes, scale = kernels.pack_int8(x, index, seed, top)
+    reference = select("torch").pack_int8(x, index, seed, top)
     assert torch.equal(codes, reference[0])
     assert torch.equal(scale, reference[1])
+    assert not codes.numel() or int(codes.abs().max()) <= top
     chosen = x if index is None else x[index]
     unpacked = codes.float() * scale[:, None]
     assert bool(((unpacked - chosen).abs() <= scale[:, None] * 1.001).all())

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,24 @@ def test_resume_wants_the_same_graph_and_the_same_options(tmp_path: Path) -> Non
         ValueError, match=r"is a run on 'ring' in 2 parts .* these parts are 'grid' in 3 parts"
     ):
         run.check(TrainConfig(hidden=32, resume=True), other)
+
+
+def test_a_run_of_an_earlier_version_is_resumed_or_refused_by_what_had_an_effect(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    for rate in (1.0, 0.5):
+        run.create(TrainConfig(sampling_rate=rate), Parts(), tmp_path)
+        held = json.loads((run.path / "config.json").read_text())
+        held["config"] |= {"smooth_decay": 0.95, "sampler": "uniform"}
+        del held["config"]["smooth_window"]
+        (run.path / "config.json").write_text(json.dumps(held))
+        now = TrainConfig(sampling_rate=rate, resume=True)
+        if rate == 1:
+            run.check(now, Parts())
+            run.write_summary({"config": held["config"]})
+            assert run.ended(now) is not None
+            shutil.rmtree(run.path)
+    with pytest.raises(ValueError, match=r"started with uniform; resume with --sampler uniform or name"):
+        run.check(now, Parts())
 
 
 def test_resume_takes_another_cut_of_the_same_graph(tmp_path: Path) -> None:

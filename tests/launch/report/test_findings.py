@@ -75,11 +75,17 @@ def test_how_it_went(tmp_path: Path, change: Any, options: dict[str, Any], expec
 
 
 def test_errors_of_sampling_and_a_failed_rank(tmp_path: Path) -> None:
-    sampled = {"sampling_rate": 0.1, "telemetry_every": 1, "pipeline": True, "patience": 3}
+    sampled = {
+        "sampling_rate": 0.1,
+        "sampler": "uniform",
+        "telemetry_every": 1,
+        "pipeline": True,
+        "patience": 3,
+    }
     assert "Sampled sums are off by 72 % of their size. Try: --sampler importance" in said(
         made_run(tmp_path / "a", **sampled)
     )
-    assert "higher --sampling-rate" in said(made_run(tmp_path / "b", sampler="importance", **sampled))
+    assert "higher --sampling-rate" in said(made_run(tmp_path / "b", **sampled | {"sampler": "importance"}))
     stopped = made_run(tmp_path / "c", done=10, ended=False)
     (stopped / "errors").mkdir()
     (stopped / "errors" / "rank_1.txt").write_text("Traceback\nRuntimeError: \x1b[2Jboom\n")

@@ -80,7 +80,7 @@ def packing(kernels: Any, dtype: torch.dtype, features: int) -> None:
     kernels.gather_rows(x, index, out=torch.empty(20, features, dtype=torch.bfloat16))
     kernels.scatter_add_rows(x, index, rows, scale=scale)
     codes, steps = kernels.pack_int8(x, index, 1 << 40)
-    kernels.pack_int8(x, None, 1)
+    kernels.pack_int8(x, None, 1, 7)
     kernels.scatter_add_rows(x, index, codes, scale=steps)
 
 

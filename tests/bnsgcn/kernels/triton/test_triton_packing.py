@@ -69,7 +69,7 @@ def test_rounding_to_bf16_is_torchs(kernels: Kernels, device: torch.device) -> N
 
 @pytest.mark.parametrize(("rows", "features"), [(9, 1), (9, 33), (4, 700), (0, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_int8_has_the_bits_of_torchs(
+def test_codes_have_the_bits_of_torchs(
     kernels: Kernels, reference: Kernels, device: torch.device, rows: int, features: int, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(1)
@@ -80,9 +80,9 @@ def test_int8_has_the_bits_of_torchs(
     x[3::4, :1] *= 1e9  # beside it the others are next to nothing
     x = x.to(dtype)
     index = torch.randint(rows, (2 * rows,)) if rows else None
-    for key in (3, random_bits.key(5, 6, 7, random_bits.Stream.FEATURE_ROUNDING)):
-        ours = kernels.pack_int8(x.to(device), None if index is None else index.to(device), key)
-        for one, other in zip(ours, reference.pack_int8(x, index, key), strict=True):
+    for key, top in ((3, 7), (random_bits.key(5, 6, 7, random_bits.Stream.FEATURE_ROUNDING), 127)):
+        ours = kernels.pack_int8(x.to(device), None if index is None else index.to(device), key, top)
+        for one, other in zip(ours, reference.pack_int8(x, index, key, top), strict=True):
             assert torch.equal(one.cpu(), other)
 
 
