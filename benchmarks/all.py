@@ -32,6 +32,7 @@ FULL: dict[str, list[str]] = {
     "partition_large": [],
     "new_nodes": [],
     "variance": [],
+    "wire_error": [],
     "scores": [],
     "accuracy": [],
 }
@@ -44,6 +45,7 @@ QUICK: dict[str, list[str]] = {
     "memory": ["small", "--epochs", "40"],
     "new_nodes": ["--graph", "small", "--nodes", "100", "--repeats", "1"],
     "variance": ["--graphs", "cora", "--rates", "0.1", "--epochs", "15"],
+    "wire_error": ["--graphs", "cora", "--cuts", "random:2", "--epochs", "14"],
     "scores": ["--graphs", "cora", "--seeds", "1", "--parts", "1", "2"],
     "accuracy": ["--graphs", "cora", "--cuts", "random:2", "--seeds", "1"],
 }
