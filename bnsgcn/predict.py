@@ -33,6 +33,7 @@ from bnsgcn.train.layer_outputs import name_of_layer, output_of
 from bnsgcn.train.trainer import make_stage
 from partition.errors import UserError, one_line
 from partition.graph import Graph
+from partition.scaling import Scaling, check_same_scaling
 from partition.store import Manifest, Part, open_part, read_manifest
 
 Nodes = npt.NDArray[np.int64]
@@ -66,6 +67,8 @@ def predict_run(
     config, folder, best = facts.config, Path(parts_dir or facts.parts_dir), best_model(run_dir)
     manifest = read_manifest(folder)
     check_graph(best.manifest, manifest, str(folder))
+    stored = best.manifest.feature_scaling, manifest.feature_scaling
+    check_same_scaling(*map(Scaling.from_json, stored), str(folder))
     module = layer_asked_for(best.model, embeddings)
     layers = config.layers if module is not None else layers_to_run(config, embeddings)
     chosen = read_nodes(nodes, manifest.num_nodes) if isinstance(nodes, str) else nodes
@@ -214,13 +217,16 @@ def write_parts_like(run_dir: str | Path, graph: Graph | str, out: Path, say: Ca
     Raises:
         UserError: the model cannot be used on it, or see `partition.sources.load`.
     """
-    from partition.grown import cut_like
+    from partition.grown import cut_like, scaled_like
     from partition.sources import load
 
     trained = RunFolder(run_dir).open().parts_dir
+    manifest = read_manifest(trained)
+    scaling = Scaling.from_json(manifest.feature_scaling)
     where = graph if isinstance(graph, str) else graph.name
-    graph = load(graph, say) if isinstance(graph, str) else graph
-    check_graph(read_manifest(trained), graph, where)
+    graph = load(graph, say, later=scaling and scaling.kind) if isinstance(graph, str) else graph
+    check_graph(manifest, graph, where)
+    graph = scaled_like(graph, scaling, where)
     cut_like(graph, trained, out, say)
 
 

@@ -225,6 +225,7 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, source_digest:
         files={},
         weighted=graph.weights is not None,
         feature_storage=graph.feature_storage,
+        feature_scaling={} if graph.scaling is None else graph.scaling.to_json(),
     )
 
 

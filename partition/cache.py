@@ -89,7 +89,7 @@ def cached_parts(
     recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed)
     made_by = f"{_method(recipe)} {parts} {objective} {seed} {_program()}"
     if isinstance(source, Graph):
-        content = f"{source.digest()} {source.directed} {source.feature_storage}"
+        content = f"{source.digest()} {source.directed} {source.feature_storage} {source.scaling}"
         named, what = source.name, f"in memory {content}"
     else:
         named, what = source, f"{source} {_state(parse(source))}"

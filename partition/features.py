@@ -12,13 +12,13 @@ Shapes:
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from partition.adjacency import BoolArray, Int64Array
+from partition.adjacency import Int64Array
 from partition.arrays import REAL, WHOLE, as_numpy, check_kind
 from partition.errors import UserError, one_line
 from partition.manifest import CSR, DENSE
@@ -160,12 +160,12 @@ def as_stored(name: str, features: Features, stored: str) -> Features:
         raise UserError(f"{name}: features stored {stored} are unknown; store them {' or '.join(STORED)}")
     if stored != "sparse" or sp.issparse(features) or features.ndim != 2 or 0 in features.shape:
         return features
-    step = _rows_at_once(features.shape[1])
+    step = rows_at_once(features.shape[1])
     blocks = (features[start : start + step] for start in range(0, features.shape[0], step))
     return sp.vstack([sp.csr_matrix(block) for block in blocks], "csr")
 
 
-def _rows_at_once(width: int) -> int:
+def rows_at_once(width: int) -> int:
     """How many rows are looked at together."""
     return max(1, (1 << 22) // width)
 
@@ -184,7 +184,7 @@ def check_features(name: str, features: Features, num_nodes: int) -> None:
             row = int(np.searchsorted(features.indptr, wrong[0], side="right")) - 1
             _raise_not_finite(name, row, num_nodes)
         return
-    step = _rows_at_once(features.shape[1])
+    step = rows_at_once(features.shape[1])
     for start in range(0, num_nodes, step):
         finite = np.isfinite(features[start : start + step])
         if not finite.all():
@@ -233,26 +233,6 @@ def dense_features(features: Features) -> npt.NDArray[np.float32]:
     """A new float32 [N, F] in memory."""
     dense = features if isinstance(features, np.ndarray) else features.toarray()
     return np.array(dense, np.float32)
-
-
-def standardised(
-    name: str, features: Features, train: BoolArray, stored: str = ""
-) -> npt.NDArray[np.float32]:
-    """`features` with each column at mean 0 and variance 1 over `train` (constant ones stay), dense.
-
-    Raises:
-        UserError: they are to be stored sparse, and would all be set.
-    """
-    if stored == "sparse":
-        raise UserError(
-            f"{name}: standardise=true sets all features, features=sparse stores them one by one; "
-            "leave one of the two out"
-        )
-    dense = dense_features(features)
-    rows = dense[train].astype(np.float64)
-    deviation = rows.std(axis=0)
-    scaled = (dense - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    return cast("npt.NDArray[np.float32]", scaled.astype(np.float32))
 
 
 def feature_storage(features: Features, stored: str = "") -> str:

@@ -29,7 +29,6 @@ from partition.features import (
     feature_storage,
     read_features,
     recipe_and_storage,
-    standardised,
 )
 from partition.labels import (
     NONE,
@@ -47,6 +46,8 @@ from partition.labels import (
     seeded_split,
     stated_classes,
 )
+from partition.scaled import scaled_features, scaling_of
+from partition.scaling import Scaling, ScalingKind
 from partition.weights import uses_weights
 
 
@@ -78,6 +79,8 @@ class Graph:
     """int32 [N]: the part of each node, where the source came cut already (`--method source`)."""
     stored: str = ""
     """How parts store the features, sparse or dense; empty = sparse where that pays."""
+    scaling: Scaling | None = None
+    """What was done to the features, for parts to remember; None = they are as they came."""
 
     def __post_init__(self) -> None:
         if self.num_nodes == 0:
@@ -149,8 +152,13 @@ class Graph:
 
     def standardised(self) -> Graph:
         """The same with each feature at mean 0 and variance 1 over the training nodes."""
-        made = standardised(self.name, self.features, self.split == TRAIN, self.stored)
-        return dataclasses.replace(self, features=made)
+        return self.scaled("standardise")
+
+    def scaled(self, how: ScalingKind | Scaling) -> Graph:
+        """The same with scaled features: by its own training nodes, or as another graph's were."""
+        if not isinstance(how, Scaling):
+            how = scaling_of(how, self.name, self.features, self.split == TRAIN, self.stored)
+        return dataclasses.replace(self, features=scaled_features(self.name, self.features, how), scaling=how)
 
     @classmethod
     def from_arrays(
@@ -178,14 +186,12 @@ class Graph:
         Arcs are symmetrised unless `directed`, duplicates merged, self loops removed; `edge_weight` [E], 0 or
         more, is merged as partition/weights.py says, which decides nothing about the parts. `features` is an
         array, a scipy matrix or a recipe, `degree` or `random:64`; parts hold them `stored` "sparse" or
-        "dense", or sparse where that pays. `labels` is [N] class ids (NaN or -1 =
-        unlabelled) or multi-hot [N, C]; with `labelled` (node ids or a mask) only those nodes' count.
-        `split` is [N] codes, 0 none, 1 train, 2 val, 3 test, or the three lists (train, val, test) of node
-        ids or masks; without one, the labelled nodes are split 60/20/20 by `split_seed`, and a note says
-        so. With `scratch`, a folder, the adjacency is kept there, memory-mapped. Errors name `where` the
-        arrays come from, or else the graph.
-        `edge_index`, `edge_weight` and `features` may be functions that read them: each is called once, the
-        features after the arcs are no longer in memory.
+        "dense", or sparse where that pays. `labels` is [N] class ids (NaN or -1 = unlabelled) or multi-hot
+        [N, C]; with `labelled` (node ids or a mask) only those nodes' count. `split` is [N] codes, 0 none, 1
+        train, 2 val, 3 test, or three lists (train, val, test) of ids or masks; without one, the labelled
+        nodes are split 60/20/20 by `split_seed`, and a note says so. With `scratch`, a folder, the adjacency
+        is kept there, memory-mapped. Errors name `where` the arrays come from, or else the graph. Of
+        `edge_index`, `edge_weight` and `features` each may be a function that reads it.
 
         Raises:
             UserError: something does not fit together.

@@ -19,6 +19,7 @@ from partition.assign import PartOf, Progress, Recipe
 from partition.build import build_parts
 from partition.graph import Graph
 from partition.manifest import Manifest, read_manifest
+from partition.scaling import Scaling, check_same_scaling
 from partition.store import read_array
 
 SAMPLE = 2_000
@@ -36,6 +37,18 @@ def cut_like(graph: Graph, trained: Path, out: Path, progress: Progress) -> None
         graph = dataclasses.replace(graph, part_of=grown_assignment(graph, trained, manifest))
         recipe = Recipe(parts=manifest.parts, method="source")
     build_parts(graph, recipe, out=out, progress=progress)
+
+
+def scaled_like(graph: Graph, scaling: Scaling | None, where: str) -> Graph:
+    """`graph` with features scaled as those of a training were, by its statistics.
+
+    Raises:
+        UserError: they are scaled otherwise already.
+    """
+    if graph.scaling is None and scaling is not None:
+        return graph.scaled(scaling)
+    check_same_scaling(scaling, graph.scaling, where)
+    return graph
 
 
 def is_grown(graph: Graph, trained: Path, manifest: Manifest) -> bool:

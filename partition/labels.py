@@ -23,6 +23,8 @@ SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
 MOST_UNSEEN_CLASSES = 1000
 """A small graph may state more classes than it has nodes, but not more than this."""
 LARGEST_SEED = (1 << 64) - 1
+PLANETOID = (20, 500, 1000)
+"""Training nodes a class, validation nodes and test nodes of a split like the Planetoid graphs'."""
 
 
 def as_labels(name: str, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Task]:
@@ -111,6 +113,26 @@ def seeded_split(labelled: BoolArray, seed: int) -> tuple[npt.NDArray[np.uint8],
     train, val = (nodes.size * 6 + 5) // 10, (nodes.size * 8 + 5) // 10
     split[nodes[:train]], split[nodes[train:val]], split[nodes[val:]] = TRAIN, VAL, TEST
     return split, f"no split in the source: {nodes.size} labelled nodes split 60/20/20 with seed {seed}"
+
+
+def planetoid_split(name: str, labels: npt.NDArray[Any], seed: int) -> tuple[npt.NDArray[np.uint8], str]:
+    """20 nodes of each class, then 500 and 1,000 others (Yang et al., ICML 2016), and the sentence on it."""
+    nodes = np.random.default_rng([seed, 0x5B12]).permutation(np.flatnonzero(labels >= 0))
+    order = nodes[np.argsort(labels[nodes], kind="stable")]
+    _, first = np.unique(labels[order], return_index=True)
+    place = np.arange(order.size) - np.repeat(first, np.diff(np.append(first, order.size)))
+    split = np.zeros(labels.size, np.uint8)
+    split[order[place < PLANETOID[0]]] = TRAIN
+    others = nodes[split[nodes] == NONE]
+    val, test = PLANETOID[1:]
+    if others.size <= val:
+        raise UserError(
+            f"{name}: split=planetoid wants more than {val} nodes beside the training nodes, to validate and "
+            f"test, {others.size} are left; use split=random"
+        )
+    split[others[:val]], split[others[val : val + test]] = VAL, TEST
+    counts = np.bincount(split, minlength=4)[TRAIN:].tolist()
+    return split, f"split=planetoid: {'/'.join(map(str, counts))} nodes with seed {seed}"
 
 
 def listed_nodes(name: str, key: str, listed: npt.ArrayLike, num_nodes: int) -> IntArray:

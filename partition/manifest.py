@@ -22,6 +22,7 @@ import numpy as np
 from partition.adjacency import Int64Array
 from partition.errors import UserError
 from partition.labels import LARGEST_SEED, MOST_UNSEEN_CLASSES
+from partition.scaling import wrong_scaling
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -29,7 +30,7 @@ AGAIN = "make the parts again with `bnsgcn partition`"
 MOST_COLUMNS = 1 << 24
 DENSE, CSR = "dense", "csr"
 """How features are stored."""
-DEFAULTS = {"feature_storage": DENSE, "weighted": False}
+DEFAULTS: dict[str, Any] = {"feature_storage": DENSE, "weighted": False, "feature_scaling": {}}
 """Of what only some parts have: left out where it is the default, so that all others stay as they are."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -66,6 +67,8 @@ class Manifest:
     """dense (features.npy) or csr (feature_splits, feature_columns, feature_values)."""
     weighted: bool = False
     """Whether arcs have weights (inner_weights, halo_weights)."""
+    feature_scaling: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What was done to the features, with the statistics that do it to new nodes; see scaling.py."""
 
     @property
     def part_offset(self) -> Int64Array:
@@ -159,7 +162,7 @@ def contradiction(loaded: Mapping[str, Any]) -> str:
     for name, (least, most) in bounds.items():
         if not least <= loaded[name] <= most:
             return f"{name} is {reprlib.repr(loaded[name])}, out of range: {least} to {most}"
-    return ""
+    return wrong_scaling(loaded["feature_scaling"], loaded["num_features"])
 
 
 def _wrong_files(files: dict[Any, Any]) -> str:

@@ -35,6 +35,7 @@ from partition.graph import Graph
 from partition.manifest import AGAIN, CSR, Manifest, read_manifest
 from partition.part import CsrFeatures, Part
 from partition.room import check_room
+from partition.scaling import Scaling
 from partition.store import open_part
 
 
@@ -76,6 +77,7 @@ def graph_of_parts(folder: Path, progress: Progress) -> Graph:
         directed=manifest.directed,
         name=manifest.name,
         source=manifest.source,
+        scaling=Scaling.from_json(manifest.feature_scaling),
     )
 
 

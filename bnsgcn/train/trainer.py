@@ -44,6 +44,7 @@ from bnsgcn.train.progress import Progress
 from bnsgcn.train.schedule import schedule_of
 from bnsgcn.train.scores import OwnMetric, chosen_metric, name_of
 from bnsgcn.train.target import Target
+from bnsgcn.train.unscaled import unscaled_notes
 from bnsgcn.train.validation import with_validation
 from partition.labels import TRAIN
 from partition.store import Part
@@ -190,7 +191,7 @@ class Trainer:
                 "start_epoch": self.progress.epoch,
                 "config": self.config.to_json(),
                 "metric": self.metric,
-                "notes": self._notes,
+                "notes": [*self._notes, *unscaled_notes(self.part)],
                 "nodes": manifest.num_nodes,
                 "arcs": manifest.num_arcs,
                 "parameters": sum(parameter.numel() for parameter in self.model.parameters()),

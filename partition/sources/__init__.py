@@ -6,7 +6,7 @@
 | kind      | target                | options besides those below                         |
 |-----------|-----------------------|-----------------------------------------------------|
 | synthetic | none                  | see sources/synthetic.py                            |
-| npz       | a file                | label=KEY (another label array), split_seed=N       |
+| npz       | a file                | label=KEY (another label array), split=K of its own |
 | ogb       | a data set name       | root=FOLDER                                         |
 | dgl       | a data set or folder  | root=FOLDER                                         |
 | pyg       | Class/Name            | root=FOLDER                                         |
@@ -17,6 +17,7 @@ those there are), and `features=sparse` or `features=dense` store those there ar
 where that pays; `split_seed=0` seeds the 60/20/20 split of a source without one,
 `scratch=FOLDER` keeps the adjacency in a file there, memory-mapped, instead of in memory.
 `edge_weights=ignore` (npz, dgl, pyg) leaves out the edge weights that a source has.
+Of every kind: `features=standardise`, `features=row`, `split=random`, `split=planetoid`; see asked.py.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from typing import Any, Protocol, cast
 from partition.errors import UserError, nearest, one_line
 from partition.graph import Graph
 from partition.labels import checked_seed
+from partition.scaling import ScalingKind
+from partition.sources.asked import taken_out
 
 KINDS = ("synthetic", "npz", "ogb", "dgl", "pyg")
 _TRAILING_OPTION = re.compile(r"^(?P<head>.*?)(?:^|,)(?P<key>[a-z_]+)=(?P<value>[^,=]*)$", re.DOTALL)
@@ -157,11 +160,14 @@ def parse(source: str) -> SourceSpec:
     return SourceSpec(kind.lower(), rest, options, source)
 
 
-def load(source: str, say: Callable[[str], None] = _silent) -> Graph:
+def load(source: str, say: Callable[[str], None] = _silent, *, later: ScalingKind | None = None) -> Graph:
     """The graph that `source` names; UserError for anything wrong with it.
 
-    `say` is told what takes long.
+    Args:
+        say: is told what takes long.
+        later: features are left unscaled where this is what the source asks for.
     """
     spec = dataclasses.replace(parse(source), say=say)
+    options, asked = taken_out(spec.text, spec.kind, spec.target, spec.options)
     module = importlib.import_module(f"partition.sources.{spec.kind}")
-    return cast(Loader, module.load)(spec)
+    return asked.of(cast(Loader, module.load)(dataclasses.replace(spec, options=options)), later)

@@ -57,8 +57,7 @@ def load(spec: SourceSpec) -> Graph:
     options = {"raw_dir": str(spec.folder("root")) if spec.folder("root") else None, "verbose": False}
     fitting = {key: value for key, value in options.items() if key in taken}
     graph, given = spec.made_by("DGL", lambda: kind(**fitting))
-    read = Graph.from_dgl(graph, name=name, **given)
-    return read.standardised() if spec.flag("standardise", default=name == "yelp") else read
+    return Graph.from_dgl(graph, name=name, **given)
 
 
 def _class(spec: SourceSpec) -> tuple[str, Any]:

@@ -3,11 +3,11 @@
 Keys: `edge_index` [2, E]; `feat` [N, F] or the CSR pieces `feat_data feat_indices feat_indptr feat_shape`;
 `label` [N] (-1 = unlabelled) or multi-hot [N, C]; `train_idx val_idx test_idx`, node ids or masks [N], none
 or all but perhaps `val_idx`; optionally `edge_weight` [E], `num_classes` and `meta`, a JSON string whose
-`name` is used.
+`name` is used. `split_masks` [S, N] of codes (0 none, 1 train, 2 val, 3 test) are splits to choose from.
 
-Options: `directed=true`, `features=degree|random:F|sparse|dense`, `split_seed=N`, `edge_weights=ignore`, and
-`label=KEY` for another label array of the archive; where `KEY` is `label_X` and the archive has `X_idx`, only
-those nodes are labelled.
+Options: `directed=true`, `features=degree|random:F|sparse|dense`, `split=K` (of split_masks, from 0),
+`split_seed=N`, `edge_weights=ignore`, and `label=KEY` for another label array of the archive; where `KEY` is
+`label_X` and the archive has `X_idx`, only those nodes are labelled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 def load(spec: SourceSpec) -> Graph:
     """Graph of an archive."""
-    spec.only("directed", "features", "label", "split_seed", "scratch", "edge_weights")
+    spec.only("directed", "features", "label", "split", "split_seed", "scratch", "edge_weights")
     if not spec.target:
         raise UserError(f"{spec.text}: no file named; write npz:FILE.npz")
     path = spec.file()
@@ -59,7 +59,7 @@ def _graph(spec: SourceSpec, name: str, arrays: Arrays) -> Graph:
         stored=stored,
         labels=labels,
         labelled=_labelled(spec, name, arrays, num_nodes),
-        split=_split(name, arrays),
+        split=_split(name, arrays) if "split" not in spec.options else _chosen(spec, name, arrays),
         num_classes=arrays.get("num_classes"),
         directed=spec.flag("directed"),
         name=_stated_name(arrays) or pathlib.Path(name).stem,
@@ -95,6 +95,21 @@ def _split(name: str, arrays: Arrays) -> tuple[Any, ...] | None:
             "without val_idx, or none of the three for a seeded 60/20/20 split"
         )
     return tuple(arrays[key].reshape(-1) if key in arrays else () for key in SPLIT_KEYS) if present else None
+
+
+def _chosen(spec: SourceSpec, name: str, arrays: Arrays) -> npt.NDArray[Any]:
+    """One of the archive's splits, codes [N]."""
+    masks, number = arrays.get("split_masks"), spec.integer("split", 0)
+    if masks is None or masks.ndim != 2:
+        raise UserError(
+            f"{name}: split={number} picks one of split_masks [S, N], which is not there; "
+            f"use split=random with split_seed={number}"
+        )
+    if number >= masks.shape[0]:
+        raise UserError(
+            f"{name}: split={number}, but split_masks has {masks.shape[0]}; use 0 to {masks.shape[0] - 1}"
+        )
+    return masks[number]
 
 
 def _features(spec: SourceSpec, name: str, arrays: Arrays) -> Features:

@@ -29,8 +29,7 @@ def load(spec: SourceSpec) -> Graph:
     root = spec.folder("root") or Path.home() / ".cache" / "bnsgcn" / "pyg" / class_name
     options = {"root": str(root), **({"name": name} if takes_name else {})}
     graph, given = spec.made_by("PyG", lambda: kind(**options))
-    read = Graph.from_pyg(graph, name=(name or class_name).lower(), **given)
-    return read.standardised() if spec.flag("standardise", default=class_name == "Yelp") else read
+    return Graph.from_pyg(graph, name=(name or class_name).lower(), **given)
 
 
 def _class(spec: SourceSpec, class_name: str) -> Any:
