@@ -15,10 +15,13 @@ from typing import Any, Literal, get_type_hints
 
 from bnsgcn.earlier import of_now
 from bnsgcn.fitting import at_least, fitting, within
+from bnsgcn.shape import Shape
 from partition.errors import UserError, nearest
 
 ModelName = Literal["gcn", "sage", "gat"]
 NormName = Literal["layer", "batch", "none"]
+ActivationName = Literal["relu", "leaky-relu", "elu", "gelu"]
+InitName = Literal["uniform", "xavier"]
 OptimizerName = Literal["adam", "adamw"]
 ScheduleName = Literal["constant", "cosine", "plateau"]
 SamplerName = Literal["uniform", "importance"]
@@ -38,7 +41,7 @@ PRUNE_BELOW = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Shape):
     """Options of one training run."""
 
     model: ModelName = "sage"
@@ -53,8 +56,21 @@ class TrainConfig:
     """Share of the entries of a layer's input that are zeroed, in [0, 1)."""
     norm: NormName = "layer"
     """Normalisation after every layer but the last: layer, batch (over all workers) or none."""
+    activation: ActivationName = "relu"
+    """What follows the normalisation: relu, leaky-relu, elu or gelu."""
     linear_layers: int = 0
-    """How many of the last layers are plain linear layers."""
+    """How many of the last layers are plain linear layers; 1 is an output head."""
+    input_linear: bool = False
+    """A linear layer with activation and dropout before the first graph layer, not counted in --layers."""
+    input_dropout: float | None = None
+    """Share of the entries of the input features that are zeroed, in [0, 1); as --dropout when not given."""
+    residual: bool = False
+    """Add its input to what a graph layer gives, through a linear layer where the widths differ."""
+    jumping_knowledge: Literal["cat", "max"] | None = None
+    """What the first linear layer reads: of the outputs of all graph layers cat (side by side) or max (the
+    largest of each entry); if not given the last one alone."""
+    init: InitName = "xavier"
+    """How weights are drawn: uniform (within 1/sqrt(fan in), biases too) or xavier (Glorot, biases 0)."""
     self_loops: bool = True
     """Add one self loop to every node, as the papers do."""
 
@@ -172,16 +188,7 @@ class TrainConfig:
         at_least("hidden", self.hidden, 1)
         at_least("heads", self.heads, 1)
         within("dropout", self.dropout, 0.0, 1.0, open_right=True)
-        if not 0 <= self.linear_layers < self.layers:
-            raise UserError(
-                f"--linear-layers {self.linear_layers} of --layers {self.layers}: at least one graph layer "
-                f"must stay; use at most {self.layers - 1}"
-            )
-        if self.model == "gat" and self.hidden % self.heads:
-            raise UserError(
-                f"--hidden {self.hidden} is not a multiple of --heads {self.heads}; "
-                f"use --hidden {-(-self.hidden // self.heads) * self.heads}"
-            )
+        self.check_shape()
         if self.model == "gat" and self.precompute:
             raise UserError(
                 "--precompute needs a fixed aggregation, gat learns its own; leave it out or use sage, gcn"
@@ -295,10 +302,6 @@ class TrainConfig:
     def number_bytes(self) -> int:
         """Bytes of one number of weights and activations."""
         return 8 if self.dtype == "float64" else 4
-
-    def widths(self, num_features: int, num_classes: int) -> list[int]:
-        """Columns of the input of every layer, and of the logits: [layers + 1]."""
-        return [num_features, *[self.hidden] * (self.layers - 1), num_classes]
 
     def to_json(self) -> dict[str, Any]:
         """Field values, ready for json.dump."""

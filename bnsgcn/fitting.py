@@ -21,7 +21,7 @@ def fitting(option: str, value: Any, kind: Any) -> Any:
         raise UserError(f"--{option} is {reprlib.repr(value)}, must be True or False")
     if kind is int:
         return _whole(option, value)
-    if kind is float:
+    if kind is float or (float in get_args(kind) and value is not None):
         return _number(option, value)
     if str in get_args(kind) and isinstance(value, str) and value.strip():
         return str(value)

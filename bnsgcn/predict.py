@@ -67,8 +67,8 @@ def predict_run(
     config, folder, best = facts.config, Path(parts_dir or facts.parts_dir), best_model(run_dir)
     manifest = read_manifest(folder)
     check_graph(best.manifest, manifest, str(folder))
-    stored = best.manifest.feature_scaling, manifest.feature_scaling
-    check_same_scaling(*map(Scaling.from_json, stored), str(folder))
+    trained, given = (Scaling.from_json(found.feature_scaling) for found in (best.manifest, manifest))
+    check_same_scaling(trained, given, str(folder))
     module = layer_asked_for(best.model, embeddings)
     layers = config.layers if module is not None else layers_to_run(config, embeddings)
     chosen = read_nodes(nodes, manifest.num_nodes) if isinstance(nodes, str) else nodes
@@ -82,7 +82,8 @@ def predict_run(
         predictor = Predictor(world, part, best, config)
         found = None if module is None else predictor.rows(chosen, module)
         widths = config.widths(manifest.num_features, best.manifest.num_classes)
-        columns = found[1].shape[1] if found else widths[layers]
+        side_by_side = config.joined if layers == config.graph_layers else 1
+        columns = found[1].shape[1] if found else side_by_side * widths[layers]
         shape = (manifest.num_nodes if chosen is None else chosen.size, columns)
         try:
             if world.rank == 0:
@@ -224,7 +225,8 @@ def write_parts_like(run_dir: str | Path, graph: Graph | str, out: Path, say: Ca
     manifest = read_manifest(trained)
     scaling = Scaling.from_json(manifest.feature_scaling)
     where = graph if isinstance(graph, str) else graph.name
-    graph = load(graph, say, later=scaling and scaling.kind) if isinstance(graph, str) else graph
+    later = None if scaling is None else scaling.kind
+    graph = load(graph, say, later=later) if isinstance(graph, str) else graph
     check_graph(manifest, graph, where)
     graph = scaled_like(graph, scaling, where)
     cut_like(graph, trained, out, say)

@@ -133,7 +133,7 @@ def least_bytes_of(trainer: Trainer, process_bytes: int) -> dict[str, int]:
     takes_rows = getattr(trainer.model, "takes_sparse", False)
     return least_bytes(
         sizes_of(trainer.training),
-        config.widths(manifest.num_features, manifest.num_classes),
+        (manifest.num_features, manifest.num_classes),
         config,
         sum(parameter.numel() for parameter in trainer.model.parameters()),
         process_bytes,
@@ -161,8 +161,8 @@ def check_model_fits(manifest: Manifest, config: TrainConfig) -> None:
     have = memory_bytes() // local_size() if gpu is None else memory_of(gpu)
     need = LAYER_BYTES * config.layers
     if need <= have:
-        widths = config.widths(manifest.num_features, manifest.num_classes)
-        need += weight_copies(config) * config.number_bytes * parameter_count(config, widths)
+        weights = parameter_count(config, manifest.num_features, manifest.num_classes)
+        need += weight_copies(config) * config.number_bytes * weights
     if need > have:
         raise UserError(
             f"--layers {config.layers} of --hidden {config.hidden} need at least {need / 1e9:,.0f} GB "
@@ -248,4 +248,11 @@ def model_shape(config: TrainConfig) -> str:
     """The options that decide which weights a checkpoint holds, in one line."""
     heads = f" heads={config.heads}" if config.model == "gat" else ""
     linear = f" linear={config.linear_layers} norm={config.norm} {config.dtype}"
-    return f"{config.model} {config.layers}x{config.hidden}{heads}{linear}"
+    more = {
+        "residual": config.residual,
+        "jumping": config.jumping_knowledge,
+        "input-linear": config.input_linear,
+        "activation": config.activation if config.activation != "relu" else "",
+    }
+    said = "".join(f" {name}={value}" for name, value in more.items() if value)
+    return f"{config.model} {config.layers}x{config.hidden}{heads}{linear}{said}"

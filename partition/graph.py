@@ -190,8 +190,8 @@ class Graph:
         [N, C]; with `labelled` (node ids or a mask) only those nodes' count. `split` is [N] codes, 0 none, 1
         train, 2 val, 3 test, or three lists (train, val, test) of ids or masks; without one, the labelled
         nodes are split 60/20/20 by `split_seed`, and a note says so. With `scratch`, a folder, the adjacency
-        is kept there, memory-mapped. Errors name `where` the arrays come from, or else the graph. Of
-        `edge_index`, `edge_weight` and `features` each may be a function that reads it.
+        is kept there, memory-mapped. Errors name `where` the arrays come from, or else the graph. The first
+        two arrays and `features` may be functions that read them.
 
         Raises:
             UserError: something does not fit together.
@@ -339,13 +339,4 @@ def _check_split(graph: Graph) -> None:
             )
 
 
-__all__ = [
-    "NONE",
-    "SPLIT_NAMES",
-    "TEST",
-    "TRAIN",
-    "VAL",
-    "Features",
-    "Graph",
-    "Task",
-]
+__all__ = ["NONE", "SPLIT_NAMES", "TEST", "TRAIN", "VAL", "Features", "Graph", "Task"]

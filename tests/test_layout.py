@@ -66,6 +66,7 @@ def test_imports_go_one_way() -> None:
 ROOMS = (
     "fitting",
     "earlier",
+    "shape",
     "config",
     "own",
     "capacity",

@@ -135,6 +135,12 @@ class Hop:
         return whole, own
 
 
+def chosen_rows(h: Tensor, place: Tensor, kernels: Kernels) -> Tensor:
+    """h[place] of h [C, F]; places do not repeat."""
+    rows: Tensor = _Split.apply(h, place, kernels)[1]
+    return rows
+
+
 class _Split(torch.autograd.Function):
     """h [C, F] -> h, h[place] [D, F]; places do not repeat.
 

@@ -95,9 +95,19 @@ def _write(best: BestModel, form: FormName, path: Path) -> list[str]:
     with path.open("wb") as file:
         torch.save(state_of(layers), file)
     loops = "with one self loop a node" if best.config.self_loops else "without self loops added"
-    return [f"{name:10} {layer.made}" for name, layer in layers.items()] + [
-        f"ReLU after every layer and norm but the last; on the graph {loops}"
-    ]
+    return [f"{name:10} {layer.made}" for name, layer in layers.items()] + _flow(best, loops)
+
+
+def _flow(best: BestModel, loops: str) -> list[str]:
+    """How the layers follow on one another."""
+    config = best.config
+    name = "ReLU" if config.activation == "relu" else config.activation
+    said = [f"{name} after every layer and norm but the last; on the graph {loops}"]
+    if config.residual:
+        said.append("each convolution plus its input, through skips.N where there is one, before the norm")
+    if config.jumping_knowledge:
+        said.append(f"linears.0 reads the outputs of all convolutions ({config.jumping_knowledge})")
+    return said
 
 
 def _described(best: BestModel) -> dict[str, str]:

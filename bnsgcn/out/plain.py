@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bnsgcn.nn.conv import Conv, GATConv, GCNConv, SAGEConv
 from bnsgcn.nn.models import GNN, Linear
-from bnsgcn.nn.norm import NormReluDropout
+from bnsgcn.nn.norm import NormReluDropout, activated
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,15 +65,31 @@ class PlainGNN(torch.nn.Module):
 
     def forward(self, x: Tensor, indptr: Tensor, indices: Tensor) -> Tensor:
         """Logits of all nodes."""
-        graph = PlainGraph.of(indptr, indices, self.loops, x)
-        h = x
-        for layer, conv in enumerate(self.model.convs):
+        graph, model = PlainGraph.of(indptr, indices, self.loops, x), self.model
+        h, outputs = x, []
+        if model.enter is not None:
+            h = functional.linear(h, model.enter.weight, model.enter.bias)
+            h = activated(model.enter.after.activation, h)
+        for layer, conv in enumerate(model.convs):
             assert isinstance(conv, Conv)
-            h = self._between(layer, _conv(conv, graph, h))
+            h = self._between(layer, _conv(conv, graph, h) + self._skipped(layer, h))
+            outputs.append(h)
+        if model.joins is not None:
+            h = torch.cat(outputs, 1) if model.joins == "cat" else torch.stack(outputs).amax(0)
         for layer, linear in enumerate(self.model.linears, start=len(self.model.convs)):
             assert isinstance(linear, Linear)
             h = self._between(layer, functional.linear(h, linear.weight, linear.bias))
         return h
+
+    def _skipped(self, layer: int, h: Tensor) -> Tensor | float:
+        """What a residual adds."""
+        if not self.model.residual:
+            return 0.0
+        if str(layer) not in self.model.skips:
+            return h
+        weight = self.model.skips[str(layer)].weight
+        assert isinstance(weight, Tensor)
+        return functional.linear(h, weight)
 
     def _between(self, layer: int, h: Tensor) -> Tensor:
         if layer == len(self.model.between):
@@ -85,7 +101,7 @@ class PlainGNN(torch.nn.Module):
         elif norm.batch is not None:
             batch = norm.batch
             h = (h - batch.running_mean) * (batch.running_var + batch.eps).rsqrt() * batch.weight + batch.bias
-        return h.relu()
+        return activated(norm.activation, h)
 
 
 def _conv(conv: Conv, graph: PlainGraph, h: Tensor) -> Tensor:

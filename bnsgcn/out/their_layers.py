@@ -2,8 +2,10 @@
 
     convs.0, convs.1, ...   the library's own layers        norms.0, ...   torch.nn.LayerNorm or BatchNorm1d
     linears.0, ...          torch.nn.Linear, after the convolutions
+    enter                   torch.nn.Linear before them     skips.0, ...   torch.nn.Linear, of residuals
 
-Layer by layer: convolution (or linear layer), then, but for the last, norm and ReLU.
+Layer by layer: convolution (or linear layer), with --residual plus its input (through skips.N where there is
+one), then, but for the last, norm and activation.
 """
 
 from __future__ import annotations
@@ -44,12 +46,17 @@ def their_layers(best: BestModel, make: MakeLayer) -> dict[str, TheirLayer]:
         assert isinstance(norm, NormReluDropout)
         if norm.norm != "none":
             found[f"norms.{index}"] = _norm(norm)
-    for index, linear in enumerate(model.linears):
-        assert isinstance(linear, torch.nn.Linear)
-        made = f"torch.nn.Linear({linear.in_features}, {linear.out_features})"
-        weights = {"weight": linear.weight, "bias": bias_of(linear.bias, linear.out_features, linear.weight)}
-        found[f"linears.{index}"] = TheirLayer(made, weights)
-    return found
+    if model.enter is not None:
+        found["enter"] = _linear(model.enter)
+    found |= {f"linears.{index}": _linear(linear) for index, linear in enumerate(model.linears)}
+    return found | {f"skips.{layer}": _linear(skip) for layer, skip in model.skips.items()}
+
+
+def _linear(linear: torch.nn.Module) -> TheirLayer:
+    assert isinstance(linear, torch.nn.Linear)
+    sizes = f"{linear.in_features}, {linear.out_features}"
+    weights = {"weight": linear.weight, "bias": bias_of(linear.bias, linear.out_features, linear.weight)}
+    return TheirLayer(f"torch.nn.Linear({sizes})", weights)
 
 
 def _norm(norm: NormReluDropout) -> TheirLayer:

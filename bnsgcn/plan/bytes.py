@@ -103,7 +103,8 @@ def stays_on_the_host(manifest: Manifest, config: TrainConfig) -> bool:
 
 def multiplies_input(manifest: Manifest, config: TrainConfig) -> bool:
     """Whether layer 0 multiplies before it sends, however wide the result is."""
-    return has_sparse_input(manifest) or stays_on_the_host(manifest, config)
+    rows = has_sparse_input(manifest) or stays_on_the_host(manifest, config)
+    return rows and not config.input_linear
 
 
 def sums_weights(manifest: Manifest, config: TrainConfig) -> bool:
@@ -185,7 +186,7 @@ class RunBytes:
         config = self._config
         features = self._moved(layer, epoch)
         gradients = self._moved(layer, epoch - 1 if config.pipeline and epoch > 0 else epoch)
-        if layer == 0 and not multiplied:
+        if layer == 0 and not multiplied and not config.input_linear:
             gradients = np.zeros_like(gradients)  # nobody wants the gradient of the input features
         feature_row = row_bytes(config.wire_dtype, width, config)
         gradient_row = row_bytes(config.gradient_wire_dtype or config.wire_dtype, width, config)

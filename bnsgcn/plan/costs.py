@@ -143,7 +143,8 @@ class _Costs:
         self._number, self._row_number = config.number_bytes, config.row_number_bytes
         self._input_first = multiplies_input(self._manifest, config)
         self._sizes = PlannedSizes(parts, config, sent)
-        self._parameters = parameter_count(config, self._widths)
+        manifest = self._manifest
+        self._parameters = parameter_count(config, manifest.num_features, manifest.num_classes)
 
     def plan(self) -> RunPlan:
         parts, machine = len(self._parts), self._machine
@@ -161,9 +162,10 @@ class _Costs:
 
     def _rank(self, part: Part) -> RankPlan:
         layers = self._sizes.on(part)
-        densities = [self._density(part, layers[0]), *[None] * (len(layers) - 1)]
+        first = None if self._config.input_linear else self._density(part, layers[0])
+        densities = [first, *[None] * (len(layers) - 1)]
         compute = sum(map(self._compute_s, range(len(layers)), layers, densities))
-        compute += self._linear_s(layers[-1].destination)
+        compute += self._linear_s(layers)
         sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
         received = [self._received(part.index, place) for place in range(len(self._epoch.layers))]
         memory = worker_bytes(layers, part, self._config, self._machine.base_bytes)
@@ -198,8 +200,8 @@ class _Costs:
         config, machine = self._config, self._machine
         width_in, width_out = self._widths[index : index + 2]
         width, multiplied = sent_width(config, self._widths, index, input_first=self._input_first)
-        input_layer = index == 0
-        fixed = input_layer and config.precompute
+        input_layer = index == 0 and not config.input_linear
+        fixed = index == 0 and config.precompute
         sums = 0 if fixed else 1 if input_layer and not multiplied else 2
         attention = 3 if config.model == "gat" else 1
         rows = layer.source if multiplied and config.model != "sage" else layer.destination
@@ -218,10 +220,18 @@ class _Costs:
             + passes * self._row_number / machine.pass_bytes_per_s
         )
 
-    def _linear_s(self, rows: int) -> float:
-        config, first = self._config, self._config.layers - self._config.linear_layers
-        flops = sum(self._widths[k] * self._widths[k + 1] for k in range(first, config.layers))
-        return 6 * rows * flops / self._machine.products_per_s
+    def _linear_s(self, layers: Sequence[LayerSizes]) -> float:
+        """Products of the linear layers, of the one before the graph layers and of residuals."""
+        config, widths = self._config, self._widths
+        flops = 6 * layers[-1].destination * sum(a * b for a, b in config.linear_sizes(widths))
+        flops += sum(
+            6 * layer.destination * widths[index] * widths[index + 1]
+            for index, layer in enumerate(layers)
+            if config.skips_through_weight(widths, index)
+        )
+        if config.input_linear:
+            flops += 4 * layers[0].source * self._manifest.num_features * config.hidden
+        return flops / self._machine.products_per_s
 
     def _received(self, rank: int, place: int) -> tuple[int, int]:
         """Bytes of features and gradients that a rank receives in one layer; the mirror of what is sent."""

@@ -129,29 +129,31 @@ def worker_bytes(
     far = stays_on_the_host(manifest, config)
     least = least_bytes(
         layers,
-        widths,
+        (manifest.num_features, manifest.num_classes),
         config,
-        parameter_count(config, widths),
+        parameter_count(config, manifest.num_features, manifest.num_classes),
         process,
         directed=manifest.directed,
         weighted=sums_weights(manifest, config),
         density=density_of(part),
         far=far,
     )
-    dense = [0 if far or has_sparse_input(manifest) else widths[0], *widths[1:]]
+    rows = (far or has_sparse_input(manifest)) and not config.input_linear
+    dense = [0 if rows else widths[0], *widths[1:]]
     largest = max(layer.source * max(dense[index : index + 2]) for index, layer in enumerate(layers))
     return least | {"passing": 2 * config.row_number_bytes * largest}
 
 
-def parameter_count(config: TrainConfig, widths: Sequence[int]) -> int:
-    """Numbers in the weights of the command line's model; `widths` [layers + 1] as `config.widths`."""
-    total, last = 0, config.layers - 1
+def parameter_count(config: TrainConfig, num_features: int, num_classes: int) -> int:
+    """Numbers in the weights of the command line's model."""
+    widths, last = config.widths(num_features, num_classes), config.layers - 1
+    total = (num_features + 1) * config.hidden if config.input_linear else 0
+    total += sum(width_in * width_out for width_in, width_out in config.linear_sizes(widths))
     for layer in range(config.layers):
         width_in, width_out = widths[layer], widths[layer + 1]
-        if layer < config.layers - config.linear_layers:
+        if layer < config.graph_layers:
             total += _convolution(config, width_in, width_out, last=layer == last)
-        else:
-            total += width_in * width_out
+            total += width_in * width_out if config.skips_through_weight(widths, layer) else 0
         total += width_out if layer == last or config.norm != "batch" else 0
         total += 2 * width_out if layer < last and config.norm != "none" else 0
     return total
@@ -167,7 +169,7 @@ def _convolution(config: TrainConfig, width_in: int, width_out: int, *, last: bo
 
 def least_bytes(
     layers: Sequence[LayerSizes],
-    widths: Sequence[int],
+    sizes: tuple[int, int],
     config: TrainConfig,
     parameters: int,
     process: int,
@@ -181,7 +183,7 @@ def least_bytes(
 
     Args:
         layers: graph layers, lowest first.
-        widths: columns of every layer's input and of the logits, `config.widths`.
+        sizes: features and classes of the graph.
         parameters: numbers in the model's weights.
         process: bytes of a worker before it has read anything.
         directed: whether a block's transpose is another block.
@@ -189,10 +191,11 @@ def least_bytes(
         density: share of the input features that are set, `density_of`; None = they are dense.
         far: whether they stay on the host while a GPU computes, `bytes.stays_on_the_host`.
     """
-    number, first = config.row_number_bytes, density is not None or far
+    number, widths = config.row_number_bytes, config.widths(*sizes)
+    first = (density is not None or far) and not config.input_linear
     return {
         "process": process,
-        "features": round(widths[0] * _feature_bytes(layers[0], config, density)),
+        "features": round(sizes[0] * _feature_bytes(layers[0], config, density)),
         "graph": _ID_BYTES * _graph_ids(layers, config, directed, 2 if weighted else 1),
         "activations": number * _activations(layers, widths, config, first),
         "exchange": number * _exchanged(layers, widths, config, first),
@@ -234,7 +237,7 @@ def _feature_bytes(first: LayerSizes, config: TrainConfig, density: float | None
     if not config.precompute:
         return first.source * own
     aggregate = _entry_bytes(config, aggregate_density(density, first))
-    return first.destination * (aggregate + (own if config.model == "sage" else 0))
+    return first.destination * (aggregate + (own if config.model == "sage" or config.residual else 0))
 
 
 def _entry_bytes(config: TrainConfig, density: float | None) -> float:
@@ -265,6 +268,7 @@ def _activations(
     """Numbers in the worst moment of backward: layers above are done with, those below are not yet."""
     kept, worst = 0, 0
     last = layers[-1].destination
+    linear = config.linear_sizes(widths)
     for index in range(len(widths) - 1):
         width_in, width_out = widths[index], widths[index + 1]
         if index < len(layers):
@@ -272,11 +276,17 @@ def _activations(
             kept += _kept(layer, index, widths, config, first)
             rows_in, rows_out = layer.source, layer.destination
         else:
+            width_in, width_out = linear[index - len(layers)]
             kept += last * (width_in + width_out)
             rows_in = rows_out = last
-        gradients = rows_out * width_out + (rows_in * width_in if index else 0)
+        gradients = rows_out * width_out + (rows_in * width_in if _is_learnt(index, config) else 0)
         worst = max(worst, kept + gradients)
     return worst
+
+
+def _is_learnt(index: int, config: TrainConfig) -> bool:
+    """Whether what a layer reads has a gradient."""
+    return index > 0 or config.input_linear
 
 
 def _kept(layer: LayerSizes, index: int, widths: Sequence[int], config: TrainConfig, first: bool) -> int:
@@ -287,10 +297,14 @@ def _kept(layer: LayerSizes, index: int, widths: Sequence[int], config: TrainCon
     result = layer.destination * width_out if result_read else 0
     if config.model == "gat":
         projected = (layer.source + layer.received) * _projected(config, width_out, index)
-        return result + projected + (layer.source * width_in if index else 0)
+        return result + projected + (layer.source * width_in if _is_learnt(index, config) else 0)
     fixed = index == 0 and config.precompute
     aggregate = 0 if multiplied or fixed else layer.destination * columns
-    input_read = index > 0 and (config.model == "sage" or multiplied or config.norm == "none")
+    through = config.skips_through_weight(widths, index)
+    kept_by_reader = config.model == "sage" or multiplied or through
+    input_read = _is_learnt(index, config) and (kept_by_reader or config.norm != "layer")
+    if config.activation != "relu" and config.norm != "none" and index < config.layers - 1:
+        result += layer.destination * width_out
     return result + aggregate + (layer.source * width_in if input_read else 0)
 
 

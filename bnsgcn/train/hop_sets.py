@@ -248,8 +248,8 @@ class HopSets:
         if config.precompute and not self.convs[0].precomputable:
             raise UserError(f"--precompute does not work with {type(self.convs[0]).__name__}; leave it out")
         # Statistics of a batch norm look at rows that cannot reach the loss otherwise.
-        whole_rows = any(getattr(module, "needs_all_rows", False) for module in model.modules())
-        self._prune = config.prune and not whole_rows
+        self._whole_rows = any(getattr(module, "needs_all_rows", False) for module in model.modules())
+        self._prune = config.prune and not self._whole_rows
         self._precompute = self.convs[0] if config.precompute else None
         self.weighted = part.manifest.weighted and any(conv.weighs_edges for conv in self.convs)
         if part.manifest.weighted and not self.weighted:
@@ -279,7 +279,19 @@ class HopSets:
         made = maker.hop_set(len(self.convs), self.labelled(TRAIN), policy, precompute=self._precompute)
         for layer in made.layers:
             layer.prepare_backward()
+        if self._whole_rows:
+            self._check_rows(made)
         return made
+
+    def _check_rows(self, made: HopSet) -> None:
+        """UserError where a batch norm would see a single row, whose deviation is 0. Collective."""
+        world = self._stage.world
+        rows = int(world.all_reduce(torch.tensor([made.logits_rows.size], device=world.device)))
+        if rows < 2:
+            raise UserError(
+                f"a batch norm needs at least 2 rows, training sees {rows}; use --norm layer or none, or "
+                f"leave --inductive out"
+            )
 
     @functools.cached_property
     def evaluation(self) -> HopSet:

@@ -9,7 +9,6 @@ features=standardise, features=row      see partition/scaling.py; joined with ot
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
 
 import numpy as np
 
@@ -84,7 +83,7 @@ def taken_out(text: str, kind: str, target: str, options: dict[str, str]) -> tup
     seed = left.pop("split_seed", "0") if chosen else "0"
     if not seed.isdecimal():
         raise UserError(f"{text}: split_seed={seed} is not a whole number of 0 or more")
-    scaling = cast(ScalingKind, scalings[0]) if scalings else None
+    scaling = scalings[0] if scalings else None
     return left, Asked(
         text=text, scaling=scaling, split=chosen, seed=checked_seed(f"{text}: split_seed", int(seed))
     )

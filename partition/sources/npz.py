@@ -109,7 +109,8 @@ def _chosen(spec: SourceSpec, name: str, arrays: Arrays) -> npt.NDArray[Any]:
         raise UserError(
             f"{name}: split={number}, but split_masks has {masks.shape[0]}; use 0 to {masks.shape[0] - 1}"
         )
-    return masks[number]
+    chosen: npt.NDArray[Any] = masks[number]
+    return chosen
 
 
 def _features(spec: SourceSpec, name: str, arrays: Arrays) -> Features:

@@ -102,20 +102,48 @@ class DenseRun:
         if config.self_loops:
             adjacency += torch.eye(ids.numel(), dtype=torch.float64)
         h = torch.from_numpy(np.asarray(self._graph.features)).double()[view]
+        if config.input_linear:
+            h = self._activated(self._affine(self._dropped(h, ids, 2 * SECOND_MASK, training), "enter"))
+        outputs: list[Tensor] = []
         for layer in range(config.layers):
+            before = self._dropped(h, ids, layer, training)
             if layer >= config.layers - config.linear_layers:
                 place = f"linears.{layer - config.layers + config.linear_layers}"
-                h = self._affine(self._dropped(h, ids, layer, training), place)
+                before = self._joined(outputs, ids, training) if outputs else before
+                h, outputs = self._affine(before, place), []
             elif layer == 0 and config.precompute:
-                h = self._precomputed(adjacency, h, ids, training)
+                h = self._precomputed(adjacency, h, ids, training) + self._skipped(before, 0)
             else:
-                h = self._conv(adjacency, self._dropped(h, ids, layer, training), layer)
+                h = self._conv(adjacency, before, layer) + self._skipped(before, layer)
             if layer < config.layers - 1:
-                h = functional.relu(self._normed(h, layer, training))
+                h = self._activated(self._normed(h, layer, training))
+            if layer < config.layers - config.linear_layers:
+                outputs.append(h)
         return h
+
+    def _joined(self, outputs: list[Tensor], ids: Tensor, training: bool) -> Tensor:
+        """What a linear layer reads: dropout belongs to the layer that an output goes to."""
+        rows = [self._dropped(h, ids, layer, training) for layer, h in enumerate(outputs, start=1)]
+        how = self._config.jumping_knowledge
+        return rows[-1] if how is None else torch.cat(rows, 1) if how == "cat" else torch.stack(rows).amax(0)
+
+    def _skipped(self, before: Tensor, layer: int) -> Tensor | float:
+        if not self._config.residual:
+            return 0.0
+        name = f"skips.{layer}.weight"
+        return before @ self.weights[name].T if name in self.weights else before
+
+    def _activated(self, h: Tensor) -> Tensor:
+        kinds = {"leaky-relu": functional.leaky_relu, "elu": functional.elu, "gelu": functional.gelu}
+        return kinds.get(self._config.activation, functional.relu)(h)
 
     def _dropped(self, h: Tensor, ids: Tensor, layer: int, training: bool) -> Tensor:
         p = self._config.dropout
+        of_features = layer in (2 * SECOND_MASK, SECOND_MASK) or (
+            layer == 0 and not self._config.input_linear
+        )
+        if of_features and self._config.input_dropout is not None:
+            p = self._config.input_dropout
         if not training or p == 0:
             return h
         key = random_bits.key(self._config.seed, self.epoch, layer, random_bits.Stream.DROPOUT)

@@ -40,6 +40,13 @@ from partition.errors import UserError
             {"warmup": 300},
             "--warmup 300 leaves none of --epochs 200 at the full rate; use at most 199",
         ),
+        ({"input_dropout": 1}, r"--input-dropout is 1\.0, must be in \[0, 1\)"),
+        (
+            {"jumping_knowledge": "cat"},
+            "--jumping-knowledge cat is read by a linear layer, .* use --linear-layers 1 with --layers 4",
+        ),
+        ({"input_linear": True, "precompute": True}, "--input-linear learns it; leave one out"),
+        ({"activation": "rely"}, "--activation has no choice 'rely'; did you mean 'relu'"),
         ({"warmup": 200}, "--warmup 200 leaves none of --epochs 200"),
         (
             {"lr_schedule": "plateau", "eval_every": 0},

@@ -73,8 +73,19 @@ STEPS: list[dict[str, Any]] = [
     {"ema": 0.8, "label_smoothing": 0.2, "class_weights": "balanced"},
 ]
 """How steps are taken, several options at a time; each of them is missed below."""
+SHAPES: list[dict[str, Any]] = [
+    {"residual": True, "norm": "batch", "activation": "elu", "linear_layers": 1}
+    | {"jumping_knowledge": "cat", "input_linear": True, "input_dropout": 0.2},
+    {"residual": True, "linear_layers": 1, "jumping_knowledge": "max", "activation": "gelu"},
+    {"residual": True, "input_dropout": 0.0, "activation": "leaky-relu", "hidden": 12},
+]
+"""Of the model, several options at a time; each of them is missed below."""
 CASES += [
     case("single", model="sage", norm="batch", **STEPS[0], **STEPS[2]),
+    case("single", model="gcn", **SHAPES[0]),
+    case("idle", "metis", model="sage", layers=4, **SHAPES[1], precompute=True),
+    case("multi", model="gat", layers=4, **SHAPES[1], input_linear=True, norm="none"),
+    case("directed", model="gcn", **SHAPES[2], precompute=True, inductive=True),
     case("single", "metis", model="gcn", **STEPS[1], **STEPS[2]),
 ]
 
@@ -114,7 +125,10 @@ def test_any_number_of_parts_trains_as_a_dense_matrix_does(
 
 
 @pytest.mark.parametrize(
-    ("steps", "option"), [(steps, option) for steps in STEPS for option in steps if option != "epochs"]
+    ("steps", "option"),
+    [(steps, option) for steps in STEPS for option in steps if option != "epochs"]
+    + [(shape, "activation") for shape in SHAPES]
+    + [(SHAPES[0], "residual"), (SHAPES[0], "input_dropout"), (SHAPES[1], "jumping_knowledge")],
 )
 def test_the_comparison_notices_an_option_that_is_left_out(
     steps: dict[str, Any], option: str, parts_folder: PartsFolder, tmp_path: Path

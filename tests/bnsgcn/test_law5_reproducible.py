@@ -45,6 +45,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"optimizer": "adamw", "weight_decay": 0.1, "lr_schedule": "cosine", "warmup": 3}
     | {"clip_norm": 0.5, "ema": 0.9, "label_smoothing": 0.1, "norm": "batch"},
     ALL | {"halo_cache": True, "gradient_wire_dtype": "fp16", "inductive": True},
+    {"residual": True, "norm": "batch", "linear_layers": 1, "jumping_knowledge": "max", "input_linear": True}
+    | {"pipeline": True, "sampling_rate": 0.5, "activation": "gelu", "init": "uniform"},
 ]
 
 

@@ -24,6 +24,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     {},
     {"prune": False, "model": "gcn"},
     {"norm": "batch", "precompute": True},
+    {"input_linear": True, "residual": True, "hidden": 5, "linear_layers": 1, "jumping_knowledge": "cat"},
     {"precompute": True, "inductive": True, "hidden": 5},
     {"precompute": True, "layers": 1},
     {"model": "gat"},

@@ -198,16 +198,20 @@ def small_run(tmp_path: Path, **options: Any) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("linear_layers", [0, 2])
-def test_embeddings_are_what_the_next_layer_reads(linear_layers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("linear_layers", "more"), [(0, {}), (2, {}), (1, {"jumping_knowledge": "cat", "residual": True})]
+)
+def test_embeddings_are_what_the_next_layer_reads(
+    linear_layers: int, more: dict[str, Any], tmp_path: Path
+) -> None:
     """-2 put through the last layer gives the logits; -1 and 2 are the logits; 0 is the first layer's."""
-    run_dir = small_run(tmp_path, model="gcn", linear_layers=linear_layers)
+    run_dir = small_run(tmp_path, model="gcn", linear_layers=linear_layers, **more)
     found = {}
     for layer in (None, -1, 2, -2, 0):
         out = tmp_path / f"{layer}.npy"
         assert predict_run(run_dir, out, embeddings=layer) == (
             NODES,
-            CLASSES if layer in (None, -1, 2) else 8,
+            CLASSES if layer in (None, -1, 2) else 16 if layer == -2 and more else 8,
         )
         found[layer] = np.load(out)
     assert np.array_equal(found[None], found[-1])
@@ -220,7 +224,7 @@ def test_embeddings_are_what_the_next_layer_reads(linear_layers: int, tmp_path: 
     best = dataclasses.replace(best_model(run_dir), model=model)
     Predictor(World.single(), part, best, best.config).exact_rows(None, 3)
     assert np.allclose(seen[0].numpy(), found[-2][part.node_ids], atol=1e-6)
-    assert not np.allclose(found[0], found[-2], atol=1e-2)
+    assert not np.allclose(found[0], found[-2][:, -8:], atol=1e-2)
 
 
 def test_features_of_other_nodes_are_not_read(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_every_source_takes_the_options(tmp_path: Path) -> None:
     ("source", "said"),
     [
         ("synthetic:split=3", "split=3 is unknown; use split=random or split=planetoid"),
-        ("synthetic:nodes=300,split=planetoid", "100 are left; use split=random"),
+        ("synthetic:nodes=300,split=planetoid", "are left; use split=random"),
         ("synthetic:features=row+standardise", "asks for two of a kind"),
         ("synthetic:split=random,split_seed=-1", "split_seed=-1 is not a whole number"),
     ],

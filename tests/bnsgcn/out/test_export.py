@@ -105,24 +105,39 @@ class TheirModel(torch.nn.Module):
         }
         for name in list(libraries)[1:]:
             importlib.import_module(f"{name}.nn")
-        for line in lines[:-1]:
+        self.skips, self.flow = torch.nn.ModuleDict(), ""
+        for line in lines:
             name, made = line.split(maxsplit=1)
-            self.stacks[name.partition(".")[0]].append(eval(made, libraries))
+            stack, _, number = name.partition(".")
+            if stack in self.stacks:
+                self.stacks[stack].append(eval(made, libraries))
+            elif stack == "skips":
+                self.skips[number] = eval(made, libraries)
+            elif stack == "enter":
+                self.enter = eval(made, libraries)
+            else:
+                self.flow += line
         for name, layers in self.stacks.items():
             self.add_module(name, torch.nn.ModuleList(layers))
+        self.act = torch.nn.functional.elu if "elu after every" in self.flow else torch.relu
 
     def forward(self, graph: Any, x: Tensor) -> Tensor:
-        depth = len(self.stacks["convs"]) + len(self.stacks["linears"])
+        depth, outputs = len(self.stacks["convs"]) + len(self.stacks["linears"]), []
+        x = self.act(self.enter(x)) if hasattr(self, "enter") else x
         for layer in range(depth):
             if layer < len(self.stacks["convs"]):
-                conv = self.stacks["convs"][layer]
+                conv, before = self.stacks["convs"][layer], x
                 x = conv(x, graph) if isinstance(graph, Tensor) else conv(graph, x)
                 if x.dim() == 3:
                     x = x.flatten(1) if layer < depth - 1 else x.mean(1)
+                if "plus its input" in self.flow:
+                    x = x + (self.skips[str(layer)](before) if str(layer) in self.skips else before)
             else:
+                x = torch.cat(outputs, 1) if "(cat)" in self.flow else x
                 x = self.stacks["linears"][layer - len(self.stacks["convs"])](x)
             if layer < depth - 1:
-                x = self.stacks["norms"][layer](x).relu() if self.stacks["norms"] else x.relu()
+                x = self.act(self.stacks["norms"][layer](x) if self.stacks["norms"] else x)
+            outputs.append(x)
         return x
 
 

@@ -20,6 +20,8 @@ MODELS: tuple[dict[str, Any], ...] = (
     {"model": "sage", "norm": "none", "self_loops": False},
     {"model": "gat", "norm": "layer"},
     {"model": "gat", "norm": "batch", "self_loops": False},
+    {"model": "sage", "norm": "batch", "residual": True, "linear_layers": 1, "jumping_knowledge": "cat"}
+    | {"layers": 4, "activation": "elu", "input_linear": True},
 )
 
 

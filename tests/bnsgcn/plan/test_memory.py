@@ -41,9 +41,14 @@ def test_weights_are_counted_as_they_are_made(
     made = build_model(manifest, config)
     expected = sum(parameter.numel() for parameter in made.parameters())
     sizes = manifest.num_features, manifest.num_classes
-    assert parameter_count(config, config.widths(*sizes)) == expected
+    assert parameter_count(config, *sizes) == expected
+    more = dataclasses.replace(
+        config, residual=True, input_linear=linear == 1, jumping_knowledge="cat" if linear else None
+    )
+    expected = sum(parameter.numel() for parameter in build_model(manifest, more).parameters())
+    assert parameter_count(more, *sizes) == expected
     wider = dataclasses.replace(config, hidden=28)
-    assert parameter_count(wider, wider.widths(*sizes)) > expected
+    assert parameter_count(wider, *sizes) > parameter_count(config, *sizes)
 
 
 def test_inspect_and_plan_agree(parts_folder: PartsFolder) -> None:

@@ -6,10 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
+from partition.build import partition_graph
+from partition.errors import UserError
+from partition.graph import Graph
 from tests.bnsgcn.runs import trainer_of
 from tests.bnsgcn.small_graphs import PartsFolder
 from tests.multiprocess import run_ranks
@@ -73,3 +77,19 @@ def test_blocks_have_weights_where_something_weighs_by_them(
         assert all((csr.weights is not None) == weighted for csr in (block.csr, block.transposed))
     said = "attention has no use for the graph's edge weights: they are left out"
     assert (said in trainer._notes) == (model == "gat")
+
+
+def test_a_batch_norm_needs_two_rows(tmp_path: Path) -> None:
+    graph = Graph.from_arrays(
+        np.array([[0, 1, 2], [1, 2, 3]]),
+        features=np.eye(4, dtype=np.float32),
+        labels=[0, 1, 0, 1],
+        split=np.array([1, 2, 3, 3]),
+    )
+    partition_graph(graph, parts=1, out=tmp_path / "parts", method="random")
+    config = TrainConfig(layers=2, hidden=4, norm="batch", device="cpu")
+    with pytest.raises(
+        UserError, match="at least 2 rows, training sees 1; use --norm layer or none, or leave"
+    ):
+        trainer_of(World.single(), tmp_path / "parts", dataclasses.replace(config, inductive=True))
+    trainer_of(World.single(), tmp_path / "parts", config).train_epoch()
