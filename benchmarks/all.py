@@ -34,6 +34,8 @@ FULL: dict[str, list[str]] = {
     "variance": [],
     "wire_error": [],
     "scores": [],
+    "tuned": [],
+    "initial_weights": [],
     "accuracy": [],
 }
 QUICK: dict[str, list[str]] = {
@@ -47,6 +49,8 @@ QUICK: dict[str, list[str]] = {
     "variance": ["--graphs", "cora", "--rates", "0.1", "--epochs", "15"],
     "wire_error": ["--graphs", "cora", "--cuts", "random:2", "--epochs", "14"],
     "scores": ["--graphs", "cora", "--seeds", "1", "--parts", "1", "2"],
+    "tuned": ["--cases", "cora", "--seeds", "1", "--parts", "1", "2"],
+    "initial_weights": ["--graphs", "cora", "--seeds", "1"],
     "accuracy": ["--graphs", "cora", "--cuts", "random:2", "--seeds", "1"],
 }
 

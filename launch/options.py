@@ -134,6 +134,9 @@ class Train:
     output; progress goes to standard error. With --quiet the last line alone."""
     config: Path | None = None
     """TOML file with any of these options; what the command line says wins."""
+    recipe: str | None = None
+    """Settings that suit a graph, such as cora, amazon-computers, minesweeper, ogbn-arxiv or reddit; --config
+    and the command line win."""
     options: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
@@ -239,7 +242,10 @@ COMMANDS: dict[str, type[Command]] = {
 }
 
 THEMES = {
-    "model": ("model", "layers", "hidden", "heads", "dropout", "norm", "linear_layers", "self_loops"),
+    "model": (
+        *("model", "layers", "hidden", "heads", "dropout", "norm", "activation", "residual"),
+        *("jumping_knowledge", "input_linear", "input_dropout", "linear_layers", "init", "self_loops"),
+    ),
     "training": (
         *(
             "epochs",
@@ -293,6 +299,7 @@ EXAMPLES = {
         "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400",
         "bnsgcn train parts/cora --run-dir runs/cora --config cora.toml --epochs 400 --resume",
         "bnsgcn train parts/cora --run-dir runs/ten --config cora.toml --seeds 0-9",
+        "bnsgcn train npz:cora.npz,features=row --run-dir runs/known --recipe cora",
         "bnsgcn train parts/cora --run-dir runs/seen --track tensorboard,csv --profile 3-5",
         "torchrun --nproc-per-node 4 -m launch.train parts/cora --run-dir runs/cora",
     ),

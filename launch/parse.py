@@ -19,6 +19,7 @@ from launch.fields import Option, made
 from launch.fields import options_of as options_of_kind
 from launch.help import general_help, help_on
 from launch.options import COMMANDS, Command, Train
+from launch.recipes import settings
 from partition.errors import UserError, nearest
 
 if sys.version_info >= (3, 11):
@@ -162,6 +163,8 @@ def read_file(path: Path, command: str, *, lists: bool = False) -> dict[str, Any
     except (ValueError, RecursionError) as error:
         why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise UserError(f"{shown} is not TOML: {why}") from None
+    if command == "train" and isinstance(values.get("graph"), dict):
+        del values["graph"]  # what a recipe is for
     known = [option.field for option in options_of_kind(COMMANDS[command]) if option.field != "config"]
     named = [field.replace("_", "-") for field in known]
     unknown = [key for key in values if key.replace("-", "_") not in known]
@@ -180,9 +183,16 @@ def read_file(path: Path, command: str, *, lists: bool = False) -> dict[str, Any
     return {key.replace("-", "_"): value for key, value in values.items()}
 
 
+def graph_of(recipe: str) -> dict[str, Any]:
+    """What the settings of that name say of the graph that they are for."""
+    return dict(tomllib.loads(settings(recipe).read_text(encoding="utf-8"))["graph"])
+
+
 def command_of(name: str, given: Mapping[str, Any]) -> Command:
-    """The command from what was typed and read."""
+    """The command from what was typed and read, and from a recipe that it names."""
     kind = COMMANDS[name]
+    if name == "train" and "recipe" in given:
+        given = {**read_file(settings(str(given["recipe"])), name), **given}
     options = options_of_kind(kind)
     missing = [option.name for option in options if option.required and option.field not in given]
     if missing:

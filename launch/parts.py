@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch.options import Train
+from launch.parse import graph_of
+from launch.recipes import check_graph_of
 from partition.cache import parts_folder
+from partition.store import read_manifest
 
 
 def parts_of(command: Train, say: Callable[[str], None]) -> Path:
@@ -18,7 +21,7 @@ def parts_of(command: Train, say: Callable[[str], None]) -> Path:
     parts = command.parts
     if "TORCHELASTIC_RUN_ID" in os.environ and not Path(command.source).expanduser().is_dir():
         parts = parts or int(os.environ["WORLD_SIZE"])
-    return parts_folder(
+    folder = parts_folder(
         command.source,
         parts,
         method=command.method,
@@ -26,3 +29,6 @@ def parts_of(command: Train, say: Callable[[str], None]) -> Path:
         root=command.cache_dir,
         progress=say,
     )
+    if command.recipe is not None:
+        check_graph_of(command.recipe, graph_of(command.recipe), read_manifest(folder))
+    return folder
