@@ -328,7 +328,7 @@ def test_what_cannot_be_stored_so_is_one_line() -> None:
         UserError, match="features=sparse is about features that there are; use features=degree"
     ):
         Graph.from_arrays(features="sparse", **given)
-    with pytest.raises(UserError, match="standardise=true sets all features, features=sparse stores"):
+    with pytest.raises(UserError, match="standardising sets all features, features=sparse stores"):
         Graph.from_arrays(features=features, stored="sparse", **given).standardised()
     with pytest.raises(UserError, match=r"features have shape \(3,\)"):
         Graph.from_arrays(features=features[0], stored="sparse", **given)

@@ -24,8 +24,8 @@ def notes(graph: Graph, folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda x: x * np.logspace(0, 3, 64), "deviations go from 2 to 5e"),
-        (lambda x: x + 1, "means make up 50% of their mean square"),
+        (lambda x: x * np.logspace(0, 3, 64), "deviations go from"),
+        (lambda x: x + 1, "means make up"),
         (lambda x: x, ""),
         (lambda x: x * 1000, ""),
     ],
