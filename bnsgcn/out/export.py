@@ -106,7 +106,7 @@ def _flow(best: BestModel, loops: str) -> list[str]:
     if config.residual:
         said.append("each convolution plus its input, through skips.N where there is one, before the norm")
     if config.jumping_knowledge:
-        said.append(f"linears.0 reads the outputs of all convolutions ({config.jumping_knowledge})")
+        said.append(f"the outputs of all convolutions go into linears.0 ({config.jumping_knowledge})")
     return said
 
 

@@ -21,7 +21,7 @@ MODELS: tuple[dict[str, Any], ...] = (
     {"model": "gat", "norm": "layer"},
     {"model": "gat", "norm": "batch", "self_loops": False},
     {"model": "sage", "norm": "batch", "residual": True, "linear_layers": 1, "jumping_knowledge": "cat"}
-    | {"layers": 4, "activation": "elu", "input_linear": True},
+    | {"activation": "elu", "input_linear": True},
 )
 
 
