@@ -31,8 +31,8 @@ class Partition:
     out: Path
     """New folder for the parts."""
     method: str = "metis"
-    """metis, random, streaming[:ldg|:fennel] and coarse (for graphs that METIS cannot hold),
-    file:ASSIGNMENT.npy (one part index a node), source (a folder of DGL parts)."""
+    """metis, kahypar (fewer rows, slower; an extra), random, streaming[:ldg|:fennel] and coarse (for graphs
+    that METIS cannot hold), file:ASSIGNMENT.npy (one part index a node), source (a folder of DGL parts)."""
     objective: Literal["volume", "cut"] = "volume"
     """What METIS minimises: rows to send, or edges between parts."""
     seed: int = 0
@@ -54,7 +54,7 @@ class Repartition:
     out: Path
     """New folder for the parts."""
     method: str = "metis"
-    """metis, random, streaming[:ldg|:fennel], coarse, file:ASSIGNMENT.npy (one part index a node)."""
+    """metis, kahypar, random, streaming[:ldg|:fennel], coarse, file:ASSIGNMENT.npy (a part index a node)."""
     objective: Literal["volume", "cut"] = "volume"
     """What METIS minimises: rows to send, or edges between parts."""
     seed: int = 0

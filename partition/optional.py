@@ -17,6 +17,7 @@ INSTALL = {
     "jinja2": "pip install 'bnsgcn[report]'",
     "matplotlib": "pip install 'bnsgcn[report]'",
     "mlflow": "pip install 'bnsgcn[mlflow]'",
+    "mtkahypar": "pip install 'bnsgcn[kahypar]' (wheels for Linux, macOS and Windows), or use --method metis",
     "ogb": "pip install ogb",
     "pandas": "pip install pandas (it comes with ogb)",
     "pyarrow": "pip install 'bnsgcn[parquet]', or use --format npy",

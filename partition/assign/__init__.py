@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from partition.assign.given import checked_parts, given_parts
-from partition.assign.metis import metis_parts
+from partition.assign.kahypar import kahypar_parts
+from partition.assign.metis import metis_parts, work_weights
 from partition.assign.random import balanced_random
 from partition.assign.recipe import METHODS, OBJECTIVES, Objective, Progress, Recipe
 from partition.assign.refined import refined_parts
@@ -21,6 +22,9 @@ from partition.assign.streaming import coarse_parts, stream_parts
 from partition.errors import UserError
 from partition.graph import Graph
 from partition.refine import PartOf
+
+KAHYPAR_REFINED = 2
+"""How often its one cut is refined, from another temperature each time."""
 
 
 def assign(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
@@ -49,6 +53,9 @@ def _assigned(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
         return (np.arange(graph.num_nodes) * recipe.parts // graph.num_nodes).astype(np.int32)
     if recipe.kind == "metis":
         return metis_parts(graph, adjacency, recipe, progress)
+    if recipe.kind == "kahypar":
+        start = kahypar_parts(adjacency, work_weights(adjacency, graph.split, recipe), recipe, progress)
+        return refined_parts(graph, adjacency, [start] * (recipe.starts or KAHYPAR_REFINED), recipe, progress)
     if graph.num_nodes > np.iinfo(np.int32).max:
         raise UserError(f"--method {recipe.method}: {graph.num_nodes:,} nodes; at most {2**31 - 1:,} fit")
     method = stream_parts if recipe.kind == "streaming" else coarse_parts

@@ -1,6 +1,7 @@
 """How nodes are to be assigned: METHOD strings, their options, checked before the graph is read.
 
 metis                     METIS k-way, several starts, refined         (the default)
+kahypar                   Mt-KaHyPar, by rows sent, refined         (pip install 'bnsgcn[kahypar]')
 random                    balanced, seeded: the control
 streaming[:ldg|:fennel]   one pass over the graph, for graphs METIS cannot hold
 coarse                    METIS on a coarsened graph, in the memory of streaming
@@ -23,7 +24,7 @@ from partition.refine import Aims
 Objective = Literal["volume", "cut"]
 Progress = Callable[[str], None]
 
-METHODS = ("metis", "random", "streaming", "coarse", "file", "source")
+METHODS = ("metis", "kahypar", "random", "streaming", "coarse", "file", "source")
 OBJECTIVES = ("volume", "cut")
 SCORES = ("ldg", "fennel")
 ORDERS = ("pieces", "rcm", "none")
@@ -37,7 +38,7 @@ class Recipe:
     parts: int
     """Parts to make."""
     method: str = "metis"
-    """metis, random, streaming[:ldg|:fennel], coarse or file:ASSIGNMENT.npy."""
+    """metis, kahypar, random, streaming[:ldg|:fennel], coarse, source or file:ASSIGNMENT.npy."""
     objective: Objective = "volume"
     """What METIS lowers: volume (rows sent per layer; refined afterwards) or cut (edges between parts)."""
     seed: int = 0
@@ -45,7 +46,7 @@ class Recipe:
     refine: bool = True
     """Lower the largest part's rows sent and uneven work afterwards (not with --objective cut)."""
     starts: int = 0
-    """METIS runs of which the best is kept; 0 = 8, or 2 for graphs with 4 million arcs or more."""
+    """METIS runs, each refined, of which the best is kept; 0 = 4, or 2 with 4 million arcs or more."""
     imbalance: float = 1.03
     """Weight of the largest part over the mean part that METIS may reach (its ufactor)."""
     node_work: float = 1.0
@@ -92,7 +93,7 @@ class Recipe:
                 f"--method {self.method}: unknown score '{self.option}'{nearest(self.option, SCORES)}; "
                 f"there are: {', '.join(SCORES)}"
             )
-        if self.kind in ("metis", "random", "coarse", "source") and self.option:
+        if self.kind in ("metis", "kahypar", "random", "coarse", "source") and self.option:
             raise UserError(f"--method {self.method}: {self.kind} takes nothing after ':'")
 
     @property

@@ -1,27 +1,31 @@
-"""Refinement after METIS: fewer rows sent in all, by the worst part, and even work.
+"""Refinement after a first cut: fewer rows sent in all, by the worst part, and even work.
 
-Single nodes move to a neighbouring part when that lowers
+Single nodes move to the part of a neighbour. A move is judged by what it changes in
 
     rows sent by all parts + U * sum over loads m and parts p of
         strength[m] * max(0, x[m,p] - cap[m]) + pull * (x[m,p] - 1)^2,     x = load over mean load
 
 with U = rows sent per part, so that all terms are in rows. Loads are nodes, arcs, training nodes, rows sent
-and rows received. The strength grows from zero: the descent walks from the lowest volume to the best balance,
-and of the states on its way the one with the least
+and rows received. A node's rows are counted exactly: one for each part that reads it (connectivity less one
+of the net of a node and its readers), which METIS's cut objective does not see and its volume objective only
+approximates. For a directed graph the arcs are taken in both directions here.
 
-    volume / reference + balance * sum over m of the worst part's excess over cap[m]
+The search is annealing (Kirkpatrick et al., Science 1983): a move that costs rows is made too while it costs
+less than a random multiple of the temperature, which falls from a few rows to none. So whole groups of nodes
+cross a ridge that a descent never does. At the end the penalties double, and double again: the last pass
+trades rows for the largest part. Of the states on the way the one with the least
+
+    volume / reference + balance * sum over m of worth[m] * the worst part's excess over cap[m]
 
 (rows sent and received in means of the reference, so that lowering the mean is not counted as an excess)
 
 is kept, among those whose volume is at most (1 + slack) times the reference.
-
-Volume counts each node once per part that reads it, which METIS's cut objective does not see, and its
-volume objective only approximates. For a directed graph the arcs are taken in both directions here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +35,20 @@ from partition.errors import UserError
 from partition.labels import TRAIN
 from partition.refine import portable
 from partition.refine.compiled import compiled, native
-from partition.refine.state import Loads, State
+from partition.refine.state import FREE_NODES, Loads, State
 
 PartOf = npt.NDArray[np.int32]
 TABLE_BYTES = 4 << 30
-PYTHON_ARCS = 400_000
-STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-NODE_STRENGTH = 8.0
-SWEEPS = 8
-KICKED_NEIGHBOURS = 20
+PYTHON_ARCS, PYTHON_PER_NODE = 100_000, 20
+HOT, COLD, ROUNDS = 16.0, 0.5, 40
+"""Temperatures in rows, and into how many steps the way from one to the other is cut."""
+TRADES = (1.0, 2.0, 4.0)
+TOUCHES, MOST_PER_NODE, LEAST_PER_NODE = 120_000_000, 1_000, 60
+"""Proposals: about `TOUCHES` entries looked at, within a number for each node."""
+PROPOSALS_PER_HEAT = 30
+"""Of each node, for each row of the first temperature: what cools too fast ends above where it began."""
+WORTH = (1.0, 1.0, 1.0, 1.0, 0.3)
+"""Of one mean part too much in each load, by `balance`; rows received weigh less: sending is what waits."""
 LOADS = ("nodes", "arcs", "train", "sent", "received")
 
 
@@ -47,15 +56,15 @@ LOADS = ("nodes", "arcs", "train", "sent", "received")
 class Aims:
     """What a good assignment is."""
 
-    nodes: float = 1.04
+    nodes: float = 1.15
     """Nodes of the largest part over the mean part that are aimed at; so are the next four."""
-    arcs: float = 1.03
-    train: float = 1.04
-    sent: float = 1.03
-    received: float = 1.06
-    balance: float = 0.5
+    arcs: float = 1.04
+    train: float = 1.15
+    sent: float = 1.1
+    received: float = 1.25
+    balance: float = 0.6
     """Worth of evenness: one mean part too much in one load is this share of the reference volume."""
-    slack: float = 0.02
+    slack: float = 0.2
     """Volume above the reference that is never exceeded, as a share of it."""
 
     def __post_init__(self) -> None:
@@ -68,6 +77,10 @@ class Aims:
     def caps(self) -> Loads:
         """[5] in the order of LOADS."""
         return np.array([getattr(self, name) for name in LOADS])
+
+    def strength(self, parts: int) -> Loads:
+        """[5] of the penalties: what the worst of `parts` parts has too much is worth `balance`."""
+        return self.balance * parts * np.array(WORTH)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,14 +114,20 @@ def new_state(
     part_of: PartOf,
     parts: int,
     aims: Aims,
+    price: Loads | None = None,
 ) -> State:
-    """State of an assignment, which it copies; the symmetric `adjacency` has int32 indices."""
+    """State of an assignment, which it copies; the symmetric `adjacency` has int32 indices.
+
+    Args:
+        price: [P, P] of a row from its owner to a reader, 0 on the diagonal; 1 where none is given.
+    """
     return State(
         adjacency=adjacency,
         weights=weights,
         part_of=part_of.copy(),
         cap=aims.caps,
-        strength=np.zeros(len(LOADS)),
+        strength=aims.strength(parts),
+        price=1.0 - np.eye(parts) if price is None else price,
         parts=parts,
         passes=compiled() or portable,
     )
@@ -117,58 +136,36 @@ def new_state(
 def measured(state: State, reference: int, aims: Aims) -> Refined:
     """`state` as it stands."""
     worst = state.worst_over_mean()
-    allowed = state.volume <= (1 + aims.slack) * reference
-    share = state.volume / max(1, reference)
-    excess = np.maximum(0.0, worst - state.cap) * ([1.0] * state.kinds + [share, share])
+    least = max(1, reference, state.nodes // FREE_NODES)
+    share = state.cost / least
+    excess = np.maximum(0.0, worst - state.cap) * WORTH
+    excess[state.kinds :] *= state.volume / least
+    allowed = share <= 1 + aims.slack
     merit = share + aims.balance * float(excess.sum())
     shares = dict(zip(LOADS, worst.tolist(), strict=True))
     return Refined(state.part_of.copy(), state.volume, merit if allowed else np.inf, shares)
 
 
-def refine(state: State, *, reference: int, aims: Aims, seed: int = 0, kicks: int = 0) -> Refined:
-    """The best state found on the way down from `state`, itself included; changes `state`.
-
-    After each descent, `kicks` times, the best state is kicked: a few of its nodes move to another part that
-    they have neighbours in, and the descent starts again from there.
-    """
+def refine(state: State, *, reference: int, aims: Aims, seed: int = 0, hot: float = HOT) -> Refined:
+    """The best state found on the way down from `state`, itself included; changes `state`."""
     rng = np.random.default_rng([seed, 0x5EEB])
-    best = _descend(state, measured(state, reference, aims), reference, aims, rng)
-    for _ in range(kicks):
-        state.restart(_kicked(state, best.part_of, rng))
-        best = _descend(state, best, reference, aims, rng)
-    return best
-
-
-def _descend(state: State, best: Refined, reference: int, aims: Aims, rng: np.random.Generator) -> Refined:
-    for strength in STRENGTHS:
-        state.strength[:] = strength
-        state.strength[0] = NODE_STRENGTH
-        state.dirty[:] = 1
-        for _ in range(SWEEPS):
-            moves = state.sweep(int(rng.integers(state.nodes)))
-            state.set_means()
+    best = measured(state, reference, aims)
+    proposals = -(-proposals_for(state) // ROUNDS)
+    hot = max(COLD, min(hot, proposals * ROUNDS / state.nodes / PROPOSALS_PER_HEAT))
+    heats = [*np.geomspace(hot, COLD, ROUNDS + 1), *([0.0] * (ROUNDS // 10 * len(TRADES)))]
+    for number, (warm, cool) in enumerate(itertools.pairwise(heats)):
+        trade = max(0, number - ROUNDS) * 10 // ROUNDS
+        state.strength[:] = aims.strength(state.parts) * TRADES[trade]
+        state.anneal(proposals, float(warm), float(cool), int(rng.integers(1 << 62)))
+        if number >= ROUNDS // 2:
             found = measured(state, reference, aims)
-            if found.merit < best.merit - 1e-9:
-                best = found
-            if moves <= state.nodes // 5_000:
-                break
-        if strength >= 1 and (state.worst_over_mean() <= state.cap).all():
-            break
+            best = found if found.merit < best.merit - 1e-9 else best
     return best
 
 
-def _kicked(state: State, part_of: PartOf, rng: np.random.Generator) -> PartOf:
-    """`part_of` with some boundary nodes and their neighbours moved together to a part that they read."""
-    state.restart(part_of)
-    reads = state.count > 0
-    reads[np.arange(state.nodes), part_of] = False
-    boundary = np.flatnonzero(reads.any(axis=1))
-    kicked: PartOf = part_of.copy()
-    if boundary.size == 0:
-        return kicked
-    for node in rng.choice(boundary, max(1, boundary.size // 100)):
-        target = rng.choice(np.flatnonzero(reads[node]))
-        near = state.indices[state.indptr[node] : state.indptr[node + 1]][:KICKED_NEIGHBOURS]
-        kicked[near[part_of[near] == part_of[node]]] = target
-        kicked[node] = target
-    return kicked if np.bincount(kicked, minlength=state.parts).min() > 0 else part_of.copy()
+def proposals_for(state: State) -> int:
+    """Moves to be looked at; few where Python looks at them."""
+    if state.passes is portable:
+        return PYTHON_PER_NODE * state.nodes
+    touched = 1 + state.indices.size // max(1, state.nodes)
+    return max(LEAST_PER_NODE * state.nodes, min(MOST_PER_NODE * state.nodes, TOUCHES // touched))

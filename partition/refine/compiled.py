@@ -1,4 +1,4 @@
-"""The passes of sweep.c over a State, through a C struct that points into its arrays."""
+"""The passes of anneal.c over a State, through a C struct that points into its arrays."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 from partition.native import Native, load
 from partition.refine.state import State
 
-SOURCE = Path(__file__).with_name("sweep.c")
+SOURCE = Path(__file__).with_name("anneal.c")
 POINTER = ctypes.c_void_p
+READ = ("indptr", "indices", "weights", "per_mean", "cap", "strength", "price", "patience")
 
 
 class CState(ctypes.Structure):
-    """`State` of sweep.c, field by field."""
+    """`State` of anneal.c, field by field."""
 
     _fields_ = (
         ("nodes", ctypes.c_int64),
         ("parts", ctypes.c_int32),
         ("kinds", ctypes.c_int32),
-        *((name, POINTER) for name in ("indptr", "indices", "weights", "per_mean", "cap", "strength")),
+        *((name, POINTER) for name in READ),
         *((name, ctypes.c_double) for name in ("unit", "pull")),
-        *((name, POINTER) for name in ("part_of", "count", "loads", "size", "dirty", "change", "base")),
+        *((name, POINTER) for name in ("part_of", "count", "loads", "size", "change")),
     )
 
 
 class CompiledPasses:
-    """`tally` and `sweep` of sweep.c."""
+    """`tally` and `anneal` of anneal.c."""
 
     def __init__(self, loaded: ctypes.CDLL) -> None:
         self._loaded = loaded
@@ -36,23 +37,25 @@ class CompiledPasses:
         """Fill `count`, the rows sent and the rows received."""
         self._loaded.tally(ctypes.byref(c_state(state)))
 
-    def sweep(self, state: State, first: int) -> int:
-        """Best move of every dirty node, in order from `first`; the number of moves."""
-        return int(self._loaded.sweep(ctypes.byref(c_state(state)), first))
+    def anneal(self, state: State, proposals: int, hot: float, cold: float, seed: int) -> int:
+        """Random moves at a temperature that falls from `hot` to `cold`; the number of moves made."""
+        return int(self._loaded.anneal(ctypes.byref(c_state(state)), proposals, hot, cold, seed))
 
 
 def native() -> Native:
-    """The library of sweep.c, or why there is none."""
-    return load(SOURCE, (1, ctypes.sizeof(CState)))
+    """The library of anneal.c, or why there is none."""
+    return load(SOURCE, (2, ctypes.sizeof(CState)))
 
 
 def compiled() -> CompiledPasses | None:
-    """The passes of sweep.c, or None where nothing can be compiled."""
+    """The passes of anneal.c, or None where nothing can be compiled."""
     found = native().library
     if found is None:
         return None
-    found.sweep.argtypes = [ctypes.POINTER(CState), ctypes.c_int64]
-    found.sweep.restype = ctypes.c_int64
+    found.anneal.argtypes = [
+        *(ctypes.POINTER(CState), ctypes.c_int64, ctypes.c_double, ctypes.c_double, ctypes.c_uint64)
+    ]
+    found.anneal.restype = ctypes.c_int64
     found.tally.argtypes = [ctypes.POINTER(CState)]
     found.tally.restype = None
     return CompiledPasses(found)

@@ -14,18 +14,22 @@ import numpy.typing as npt
 
 from partition.adjacency import Adjacency, Int64Array, IntArray
 
+PATIENCES = 1024
+FREE_NODES = 50
+"""Of so many nodes one row may be sent before it counts: fewer rows than that are as good as none."""
+
 Int32Array = npt.NDArray[np.int32]
 Loads = npt.NDArray[np.float64]
 
 
 class Passes(Protocol):
-    """The two operations; sweep.c and portable.py do the same."""
+    """The two operations; anneal.c and portable.py do the same."""
 
     def tally(self, state: State) -> None:
         """Fill `count`, the rows sent and the rows received."""
 
-    def sweep(self, state: State, first: int) -> int:
-        """Best move of every dirty node, in order from `first`; the number of moves."""
+    def anneal(self, state: State, proposals: int, hot: float, cold: float, seed: int) -> int:
+        """Random moves at a temperature that falls from `hot` to `cold`; the number of moves made."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -41,6 +45,8 @@ class State:
     """[K+2] allowed load over mean load; the last two are for rows sent and received."""
     strength: Loads
     """[K+2] penalty per mean load above the cap, in units."""
+    price: Loads
+    """[P, P] of a row from its owner to a reader; 0 on the diagonal."""
     parts: int
     passes: Passes
     unit: float = 1.0
@@ -55,9 +61,8 @@ class State:
         self.count: Int32Array = np.zeros((self.nodes, self.parts), np.int32)
         self.loads: Loads = np.zeros((self.kinds + 2, self.parts))
         self.size: Int64Array = np.zeros(self.parts, np.int64)
-        self.dirty = np.ones(self.nodes, np.uint8)
         self.change: Int32Array = np.zeros(self.parts, np.int32)
-        self.base: Int32Array = np.zeros(self.parts, np.int32)
+        self.patience: Loads = -np.log((np.arange(PATIENCES) + 0.5) / PATIENCES)
         self.per_mean: Loads = np.zeros(self.kinds + 2)
         self.restart(self.part_of)
 
@@ -87,17 +92,27 @@ class State:
         """Rows sent by all parts."""
         return round(float(self.loads[-1].sum()))
 
+    @property
+    def cost(self) -> float:
+        """Rows sent, each at its price."""
+        if (self.price + np.eye(self.parts) == 1).all():
+            return float(self.volume)
+        paid = np.einsum("np,np->n", self.count > 0, self.price[self.part_of])
+        return float(paid.sum())
+
     def set_means(self) -> None:
         """Take the present mean loads as the measure of every load."""
         mean = self.loads.mean(axis=1)
         self.per_mean[:] = np.where(mean > 0, 1.0 / np.maximum(mean, 1e-300), 0.0)
-        self.unit = self.volume / self.parts
+        self.unit = max(self.volume, self.nodes / FREE_NODES) / self.parts
 
     def worst_over_mean(self) -> Loads:
         """Largest over mean of each load, [K+2]."""
         worst: Loads = (self.loads * self.per_mean[:, None]).max(axis=1)
         return worst
 
-    def sweep(self, first: int) -> int:
-        """Look at every dirty node once and make its best move; the number of moves made."""
-        return self.passes.sweep(self, first)
+    def anneal(self, proposals: int, hot: float, cold: float, seed: int) -> int:
+        """Random moves at a temperature that falls from `hot` to `cold`, in rows; the moves made."""
+        moves = self.passes.anneal(self, proposals, hot, cold, seed)
+        self.set_means()
+        return moves

@@ -13,7 +13,7 @@ import bnsgcn.kernels.native
 from bnsgcn.kernels import Csr, Kernels, LayerNorm, Mask
 from bnsgcn.kernels.native.binding import AttentionTask, Library, NormTask, SumTask
 from bnsgcn.kernels.protocol import Moments
-from partition.refine.compiled import SOURCE as SWEEP
+from partition.refine.compiled import SOURCE as ANNEAL
 from partition.refine.compiled import CState
 
 FOLDER = Path(bnsgcn.kernels.native.__file__).parent
@@ -38,7 +38,7 @@ def fields_of(path: Path, name: str) -> list[tuple[str, type]]:
         (SumTask, FOLDER / "sum.h", "NAME(sum_task)"),
         (NormTask, FOLDER / "dense.h", "NAME(norm_task)"),
         (AttentionTask, FOLDER / "attention.h", "NAME(attention_task)"),
-        (CState, SWEEP, "State"),
+        (CState, ANNEAL, "State"),
     ],
 )
 def test_structures_agree_field_by_field(structure: type[ctypes.Structure], file: Path, name: str) -> None:
