@@ -29,6 +29,7 @@ FULL: dict[str, list[str]] = {
     "partition_time": [],
     "partition_order": [],
     "partition_quality": [],
+    "partition_hosts": [],
     "partition_large": [],
     "new_nodes": [],
     "variance": [],

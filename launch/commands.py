@@ -96,6 +96,7 @@ def _recipe(command: Partition | Repartition) -> Recipe:
         seed=command.seed,
         refine=command.refine,
         starts=command.starts,
+        hosts=command.hosts,
     )
 
 
@@ -114,7 +115,7 @@ def _inspect(command: Inspect) -> int:
     from launch.tables import show_quality
     from partition.quality import inspect_parts
 
-    quality = inspect_parts(command.folder)
+    quality = inspect_parts(command.folder, command.hosts)
     if command.plot is not None:
         from partition.plot import plot_quality
 

@@ -39,6 +39,8 @@ class Partition:
     """Seed of the partitioner."""
     refine: bool = True
     """Lower the largest part's rows sent and uneven work after METIS (not with --objective cut)."""
+    hosts: int = 1
+    """Machines that train together: parts are cut for machines first, then for the workers of each."""
     starts: int = 0
     """METIS runs of which the best is kept; 0 = a number that suits the size."""
 
@@ -61,6 +63,8 @@ class Repartition:
     """Seed of the partitioner."""
     refine: bool = True
     """Lower the largest part's rows sent and uneven work after METIS (not with --objective cut)."""
+    hosts: int = 1
+    """Machines that train together: parts are cut for machines first, then for the workers of each."""
     starts: int = 0
     """METIS runs of which the best is kept; 0 = a number that suits the size."""
 
@@ -71,6 +75,8 @@ class Inspect:
 
     folder: Annotated[Path, Positional("DIR")]
     """Folder of parts, made by bnsgcn partition."""
+    hosts: int = 0
+    """Machines between which rows are counted; 0 = those that the parts were cut for."""
     json: bool = False
     """Print JSON instead of a table."""
     plot: Path | None = None

@@ -111,9 +111,18 @@ def _footline(quality: Quality) -> str:
     return (
         f"{short(quality.total_volume)} halo slots = rows sent per layer at rate 1, "
         f"{quality.halo_per_node:.3f} a node; {short(quality.edge_cut)} edges cut\n"
+        f"{_between_machines(quality)}"
         f"connected components of inner arcs: {', '.join(_components(quality))}\n"
         f"{_content(quality)}"
     )
+
+
+def _between_machines(quality: Quality) -> str:
+    """What crosses the link between machines, where there are several."""
+    if quality.hosts == 1:
+        return ""
+    share = quality.host_volume / max(1, quality.total_volume)
+    return f"{short(quality.host_volume)} of them ({share:.1%}) go between {quality.hosts} machines\n"
 
 
 def _content(quality: Quality) -> str:

@@ -66,10 +66,19 @@ def partition_graph(
     seed: int = 0,
     refine: bool = True,
     order: str = "pieces",
+    hosts: int = 1,
     progress: Progress | None = None,
 ) -> Manifest:
     """Cut `source` into `parts` and write them to the new folder `out`."""
-    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed, refine=refine, order=order)
+    recipe = Recipe(
+        parts=parts,
+        method=method,
+        objective=objective,
+        seed=seed,
+        refine=refine,
+        order=order,
+        hosts=hosts,
+    )
     return build_parts(source, recipe, out=out, progress=progress).manifest
 
 
@@ -210,6 +219,7 @@ def _manifest(graph: Graph, recipe: Recipe, numbering: Numbering, source_digest:
         seed=recipe.seed,
         refine=recipe.refine,
         starts=recipe.starts,
+        hosts=recipe.hosts,
         order=recipe.order,
         parts=recipe.parts,
         num_nodes=graph.num_nodes,

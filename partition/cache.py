@@ -29,6 +29,7 @@ def parts_folder(
     *,
     method: str = "metis",
     objective: Objective = "volume",
+    hosts: int = 1,
     root: Path = CACHE,
     progress: Progress | None = None,
 ) -> Path:
@@ -37,6 +38,7 @@ def parts_folder(
     Args:
         source: a folder of parts, a SOURCE or a graph.
         parts: of a folder, what it is to have; of others `DEFAULT_PARTS` if not given.
+        hosts: machines that a graph is cut for.
 
     Raises:
         UserError: There is no such folder or graph, or the folder has another number of parts.
@@ -57,7 +59,15 @@ def parts_folder(
                 f"{folder} is no folder of parts; make one with bnsgcn partition, or name npz:FILE"
             )
     with _alone(root.expanduser()):
-        return cached_parts(source, parts or DEFAULT_PARTS, method, objective, root=root, progress=progress)
+        return cached_parts(
+            source,
+            parts or DEFAULT_PARTS,
+            method,
+            objective,
+            root=root,
+            hosts=hosts,
+            progress=progress,
+        )
 
 
 @contextlib.contextmanager
@@ -79,6 +89,7 @@ def cached_parts(
     objective: Objective = "volume",
     seed: int = 0,
     root: Path | str = CACHE,
+    hosts: int = 1,
     progress: Progress | None = None,
 ) -> Path:
     """The folder of parts of `source` under `root`, made if it is not there yet.
@@ -86,8 +97,8 @@ def cached_parts(
     A source that is a file or a folder counts as changed when the size or time of change of anything in it
     differs, a graph in memory when its content does, the file of `--method file:` when its content does.
     """
-    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed)
-    made_by = f"{_method(recipe)} {parts} {objective} {seed} {_program()}"
+    recipe = Recipe(parts=parts, method=method, objective=objective, seed=seed, hosts=hosts)
+    made_by = f"{_method(recipe)} {parts} {objective} {seed} {hosts} {_program()}"
     if isinstance(source, Graph):
         content = f"{source.digest()} {source.directed} {source.feature_storage} {source.scaling}"
         named, what = source.name, f"in memory {content}"
@@ -102,7 +113,14 @@ def cached_parts(
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         partition_graph(
-            source, parts=parts, out=folder, method=method, objective=objective, seed=seed, progress=progress
+            source,
+            parts=parts,
+            out=folder,
+            method=method,
+            objective=objective,
+            seed=seed,
+            hosts=hosts,
+            progress=progress,
         )
     except UserError:
         if not folder.exists():  # where it does, another process was faster

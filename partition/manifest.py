@@ -30,7 +30,7 @@ AGAIN = "make the parts again with `bnsgcn partition`"
 MOST_COLUMNS = 1 << 24
 DENSE, CSR = "dense", "csr"
 """How features are stored."""
-DEFAULTS: dict[str, Any] = {"feature_storage": DENSE, "weighted": False, "feature_scaling": {}}
+DEFAULTS: dict[str, Any] = {"feature_storage": DENSE, "hosts": 1, "weighted": False, "feature_scaling": {}}
 """Of what only some parts have: left out where it is the default, so that all others stay as they are."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -65,6 +65,8 @@ class Manifest:
     """SHA-256 of every array file, by its name relative to the folder."""
     feature_storage: str = DENSE
     """dense (features.npy) or csr (feature_splits, feature_columns, feature_values)."""
+    hosts: int = 1
+    """Machines that the parts were cut for, part p for machine p // (parts / hosts)."""
     weighted: bool = False
     """Whether arcs have weights (inner_weights, halo_weights)."""
     feature_scaling: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -145,6 +147,8 @@ def contradiction(loaded: Mapping[str, Any]) -> str:
             f"{len(sizes)} part sizes with {sum(sizes)} nodes in all, but {reprlib.repr(loaded['parts'])} "
             f"parts and {reprlib.repr(loaded['num_nodes'])} nodes are stated"
         )
+    if not 1 <= loaded["hosts"] <= loaded["parts"] or loaded["parts"] % loaded["hosts"]:
+        return f"hosts is {reprlib.repr(loaded['hosts'])}, which does not divide {loaded['parts']} parts"
     if loaded["task"] not in ("single", "multi"):
         return f"task is {reprlib.repr(loaded['task'])}, neither single nor multi"
     if loaded["feature_storage"] not in (DENSE, CSR):

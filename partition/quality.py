@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from partition.adjacency import Int64Array
+from partition.errors import UserError
 from partition.fit import COUNTED, check_lists, check_sums, list_digests, sums
 from partition.labels import TEST, TRAIN, VAL
 from partition.manifest import CSR
@@ -61,6 +62,10 @@ class Quality:
     num_features: int
     num_classes: int
     parts: int
+    hosts: int
+    """Machines, as many parts on each."""
+    host_volume: int
+    """Rows sent per layer from a part on one machine to one on another."""
     edge_cut: int
     """Edges between parts: crossing arcs, halved for an undirected graph."""
     total_volume: int
@@ -94,13 +99,20 @@ class Quality:
         return [self.per_part[part] for part in np.argsort(-(loads / mean).max(axis=1), kind="stable")]
 
 
-def inspect_parts(folder: Path | str) -> Quality:
+def inspect_parts(folder: Path | str, hosts: int = 0) -> Quality:
     """Figures of a folder of parts.
 
+    Args:
+        hosts: machines between which rows are counted; 0 = those that the parts were cut for.
+
     Raises:
-        UserError: a file is missing or broken, or the parts do not fit together; features are not looked at.
+        UserError: `hosts` does not divide the parts, a file is missing or broken, or the parts do not fit
+            together; features are not looked at.
     """
     manifest = read_manifest(folder)
+    hosts = hosts or manifest.hosts
+    if not 1 <= hosts <= manifest.parts or manifest.parts % hosts:
+        raise UserError(f"--hosts {hosts} does not divide the {manifest.parts} parts of {folder}")
     per_part, volume = [], np.zeros((manifest.parts, manifest.parts), np.int64)
     counted: Int64Array = np.zeros(len(COUNTED), np.int64)
     digests, entries = [], 0
@@ -127,6 +139,8 @@ def inspect_parts(folder: Path | str) -> Quality:
         num_features=manifest.num_features,
         num_classes=manifest.num_classes,
         parts=manifest.parts,
+        hosts=hosts,
+        host_volume=_between(volume, hosts),
         edge_cut=crossing if manifest.directed else crossing // 2,
         total_volume=total,
         halo_per_node=total / manifest.num_nodes,
@@ -136,6 +150,12 @@ def inspect_parts(folder: Path | str) -> Quality:
         features_set=entries / (manifest.num_nodes * manifest.num_features) if sparse else None,
         volume=volume,
     )
+
+
+def _between(volume: Int64Array, hosts: int) -> int:
+    """Rows that go from one machine to another."""
+    host = np.arange(len(volume)) * hosts // len(volume)
+    return int(volume[host[:, None] != host].sum())
 
 
 def worst_over_mean(loads: list[int]) -> float:

@@ -8,12 +8,14 @@ Shapes:
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from partition.assign.given import checked_parts, given_parts
 from partition.assign.kahypar import kahypar_parts
+from partition.assign.machines import machine_parts
 from partition.assign.metis import metis_parts, work_weights
 from partition.assign.random import balanced_random
 from partition.assign.recipe import METHODS, OBJECTIVES, Objective, Progress, Recipe
@@ -51,6 +53,9 @@ def _assigned(graph: Graph, recipe: Recipe, progress: Progress) -> PartOf:
     adjacency = graph.adjacency.undirected() if graph.directed else graph.adjacency
     if adjacency.num_arcs == 0:
         return (np.arange(graph.num_nodes) * recipe.parts // graph.num_nodes).astype(np.int32)
+    if 1 < recipe.hosts < recipe.parts:
+        wide = dataclasses.replace(recipe, parts=recipe.hosts, hosts=1)
+        return machine_parts(graph, adjacency, assign(graph, wide, progress), recipe, progress)
     if recipe.kind == "metis":
         return metis_parts(graph, adjacency, recipe, progress)
     if recipe.kind == "kahypar":

@@ -25,6 +25,7 @@ Objective = Literal["volume", "cut"]
 Progress = Callable[[str], None]
 
 METHODS = ("metis", "kahypar", "random", "streaming", "coarse", "file", "source")
+FOR_HOSTS = ("metis", "kahypar")
 OBJECTIVES = ("volume", "cut")
 SCORES = ("ldg", "fennel")
 ORDERS = ("pieces", "rcm", "none")
@@ -53,6 +54,8 @@ class Recipe:
     """Work of a node, in arcs of a node of mean degree, when METIS balances work."""
     train_work: float = 0.0
     """The same for being a training node."""
+    hosts: int = 1
+    """Machines that the workers run on, as many on each: few rows are to go from one to another."""
     aims: Aims = dataclasses.field(default_factory=Aims)
     """What the refinement aims at."""
     order: str = "pieces"
@@ -74,6 +77,7 @@ class Recipe:
                 f"there are: {', '.join(ORDERS)}"
             )
         self._check_method()
+        self._check_hosts()
 
     def _check_whole(self, name: str, least: int, most: int) -> None:
         value = getattr(self, name)
@@ -95,6 +99,20 @@ class Recipe:
             )
         if self.kind in ("metis", "kahypar", "random", "coarse", "source") and self.option:
             raise UserError(f"--method {self.method}: {self.kind} takes nothing after ':'")
+
+    def _check_hosts(self) -> None:
+        self._check_whole("hosts", 1, MOST_PARTS)
+        if self.parts % self.hosts:
+            fitting = [str(hosts) for hosts in range(1, self.parts + 1) if self.parts % hosts == 0]
+            raise UserError(
+                f"--hosts {self.hosts} does not divide --parts {self.parts}: every machine runs as many "
+                f"workers; use --hosts {', '.join(fitting[:8])}, or other --parts"
+            )
+        if self.hosts > 1 and self.kind not in FOR_HOSTS:
+            raise UserError(
+                f"--hosts {self.hosts}: --method {self.method} does not cut for machines; "
+                f"use {' or '.join(FOR_HOSTS)}"
+            )
 
     @property
     def kind(self) -> str:

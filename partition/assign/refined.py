@@ -8,7 +8,7 @@ from partition.adjacency import Adjacency
 from partition.assign.recipe import Progress, Recipe
 from partition.graph import Graph
 from partition.refine import PartOf, Refined, load_weights, new_state, obstacle, refine
-from partition.refine.state import State
+from partition.refine.state import Loads, State
 from partition.volume import total_volume
 
 SLOW_ARCS = 1_000_000
@@ -24,11 +24,15 @@ def refined_parts(
     progress: Progress,
     *,
     plain: int = 0,
+    prices: Loads | None = None,
 ) -> PartOf:
     """The refined start of the highest merit; the first start itself where refinement is off or impossible.
 
     Volume is measured against the lowest of the first `plain` starts (0 = of all): none above (1 + slack)
     times that is ever returned. `adjacency` is that of `graph`, made symmetric.
+
+    Args:
+        prices: [P, P] of a row from its owner to a reader; volume is then what all rows cost.
     """
     hindrance = obstacle(adjacency.num_nodes, adjacency.num_arcs, recipe.parts)
     if not recipe.refine or hindrance:
@@ -38,9 +42,9 @@ def refined_parts(
     weights, narrow = load_weights(adjacency, graph.split), adjacency.with_indices(np.int32)
 
     def state_of(part_of: PartOf) -> State:
-        return new_state(narrow, weights, part_of, recipe.parts, recipe.aims)
+        return new_state(narrow, weights, part_of, recipe.parts, recipe.aims, prices)
 
-    reference = min(state_of(part_of).volume for part_of in starts[: plain or None])
+    reference = round(min(state_of(part_of).cost for part_of in starts[: plain or None]))
     best: Refined | None = None
     for number, part_of in enumerate(starts):
         if adjacency.num_arcs > SLOW_ARCS:
