@@ -87,8 +87,9 @@ def report(runs: list[dict[str, Any]], before: dict[str, Any]) -> None:
     head = ["graph", "machines", "flat: all", "between", "once", "cut for machines: all", "between", "once"]
     write_record(
         "partition_hosts",
-        claim=f"Over {len(kept)} layouts, parts cut for machines send {between:.2f} of a flat cut's rows between "
-        f"machines, for {everything:.2f} of its rows in all; counted once a machine {once:.2f} (geometric means).",
+        claim=f"Over {len(kept)} layouts, parts cut for machines send {between:.2f} of a flat cut's rows "
+        f"between machines, for {everything:.2f} of its rows in all; counted once a machine {once:.2f} "
+        "(geometric means).",
         body=table([*head, "flat: arcs", "cut: arcs"], rows),
         raw=runs,
         does_not_show="times, and a flat cut whose parts lie on the machines in the best order. Layouts of "
