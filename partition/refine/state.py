@@ -50,7 +50,7 @@ class State:
     parts: int
     passes: Passes
     unit: float = 1.0
-    """Rows that one mean load is worth."""
+    """What one mean load is worth, in rows at their price."""
     pull: float = 0.02
     """Weight of the squared distance to the mean load, in units."""
 
@@ -104,7 +104,7 @@ class State:
         """Take the present mean loads as the measure of every load."""
         mean = self.loads.mean(axis=1)
         self.per_mean[:] = np.where(mean > 0, 1.0 / np.maximum(mean, 1e-300), 0.0)
-        self.unit = max(self.volume, self.nodes / FREE_NODES) / self.parts
+        self.unit = max(self.cost, self.nodes / FREE_NODES) / self.parts
 
     def worst_over_mean(self) -> Loads:
         """Largest over mean of each load, [K+2]."""

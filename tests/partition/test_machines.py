@@ -17,11 +17,15 @@ from partition.errors import UserError
 from partition.graph import Graph
 from partition.manifest import MANIFEST
 from partition.quality import inspect_parts
+from partition.refine.compiled import compiled
 from partition.sources import load
 from partition.store import read_manifest
 from partition.volume import volume_matrix
 
-COMMUNITIES = "synthetic:nodes=1200,degree=10,features=4,classes=3,communities=25,between=0.3"
+COMMUNITIES = "synthetic:nodes=600,degree=10,features=4,classes=3,communities=25,between=0.3"
+
+
+needs_compiler = pytest.mark.skipif(compiled() is None, reason="no C compiler here")
 
 
 def quiet(_: str) -> None:
@@ -41,6 +45,7 @@ def test_a_row_between_machines_is_dear() -> None:
     assert (machine_prices(3, 3) == far * (1 - np.eye(3))).all()
 
 
+@needs_compiler
 def test_fewer_rows_between_machines_than_a_flat_cut_sends() -> None:
     """The best pairing of the flat cut's parts still sends more; that all parts are even costs little."""
     graph = load(COMMUNITIES)
@@ -48,7 +53,7 @@ def test_fewer_rows_between_machines_than_a_flat_cut_sends() -> None:
     pairings = ([0, 1, 2, 3], [0, 2, 1, 3], [0, 2, 3, 1])
     lowest = min(between(graph, np.array(pairing, np.int32)[flat], 2) for pairing in pairings)
     part_of = assign(graph, Recipe(parts=4, hosts=2), quiet)
-    assert np.bincount(part_of, minlength=4).min() > 240
+    assert np.bincount(part_of, minlength=4).min() > 120
     assert between(graph, part_of, 2) < 0.9 * lowest
 
 
@@ -65,6 +70,7 @@ def test_shares_without_arcs_are_cut_too() -> None:
     assert np.bincount(part_of, minlength=8).min() > 0
 
 
+@needs_compiler
 def test_manifest_and_inspect_know_the_machines(tmp_path: Path) -> None:
     graph = load(COMMUNITIES)
     partition_graph(graph, parts=4, out=tmp_path / "two", hosts=2)

@@ -104,6 +104,7 @@ def test_without_heat_what_it_says_it_lowers_falls(strength: float, dear: float)
     assert objective() > values[-1]
 
 
+@needs_compiler
 def test_annealing_gets_out_of_where_a_descent_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Communities spread over all parts: single moves that gain find no good cut, those with heat do."""
     graph = load("synthetic:nodes=600,degree=12,features=2,classes=2,communities=8,between=0.05")
@@ -117,6 +118,7 @@ def test_annealing_gets_out_of_where_a_descent_stays(monkeypatch: pytest.MonkeyP
     assert found[1] < 0.8 * found[0]
 
 
+@needs_compiler
 def test_refinement_keeps_its_promises_after_metis() -> None:
     """No more than the slack above METIS's volume, and worth more than METIS's cut."""
     graph = load(COMMUNITIES)
@@ -134,6 +136,7 @@ def test_refinement_keeps_its_promises_after_metis() -> None:
     assert after <= excess
 
 
+@needs_compiler
 def test_slack_is_never_exceeded_even_for_balance() -> None:
     """What sends more than the slack allows is not kept, however even it is; the start is, when all do."""
     graph = load(COMMUNITIES)
@@ -155,6 +158,7 @@ def test_no_part_is_ever_emptied() -> None:
     assert state.size.min() >= 1
 
 
+@needs_compiler
 @pytest.mark.parametrize("parts", [2, 4])
 def test_real_graph_against_metis_alone(real_graphs: Path, parts: int) -> None:
     """Within the slack and worth more; below METIS's volume when evenness is worth nothing."""
