@@ -22,11 +22,12 @@ typedef struct {
     int32_t *count;          /* [nodes][parts] */
     double *loads;           /* [kinds + 2][parts] */
     int64_t *size;           /* [parts] nodes */
+    double *paid;            /* [kinds + 2][parts] scratch: cost of each load as it is */
     int32_t *change;         /* [parts] scratch: rows sent after minus before */
 } State;
 
 /* Its length, the version of the functions below, the size of what they are given; see compiled.py. */
-const int64_t native_layout[] = {2, 2, sizeof(State)};
+const int64_t native_layout[] = {2, 3, sizeof(State)};
 
 static uint64_t next_random(uint64_t *state) { /* splitmix64 */
     uint64_t z = (*state += 0x9E3779B97F4A7C15ull);
@@ -43,18 +44,15 @@ static double cost(const State *s, int kind, double load) {
 }
 
 static double shift_cost(const State *s, int kind, int part, double by) {
-    double load = s->loads[kind * s->parts + part];
-    return cost(s, kind, load + by) - cost(s, kind, load);
+    int place = kind * s->parts + part;
+    return cost(s, kind, s->loads[place] + by) - s->paid[place];
 }
 
-/* What v's own row costs and where it goes when v is in part `at` and `left` of it and its neighbours stay in
-   part `from`. */
-static double own_price(const State *s, const int32_t *own, int at, int from, int32_t left) {
-    double paid = 0.0;
-    const double *price = s->price + (int64_t)at * s->parts;
-    for (int q = 0; q < s->parts; q++)
-        if ((q == from ? left : own[q]) > 0) paid += price[q];
-    return paid;
+/* Change load `kind` of a part. */
+static void shift(State *s, int kind, int part, double by) {
+    int place = kind * s->parts + part;
+    s->loads[place] += by;
+    s->paid[place] = cost(s, kind, s->loads[place]);
 }
 
 /* Change of the objective if v went from a to b; change[] is left as the change of rows sent by each part,
@@ -62,9 +60,16 @@ static double own_price(const State *s, const int32_t *own, int at, int from, in
 static double try_move(State *s, int64_t v, int a, int b, int64_t received[2]) {
     int k = s->parts;
     const int32_t *own = s->count + v * k;
+    const double *before = s->price + (int64_t)a * k, *after = s->price + (int64_t)b * k;
     int64_t saved = 0, fresh = 0;
-    double delta = own_price(s, own, b, a, own[a] - 1) - own_price(s, own, a, a, own[a]);
-    for (int p = 0; p < k; p++) s->change[p] = 0;
+    int reads = 0;
+    double delta = 0.0;
+    for (int q = 0; q < k; q++) { /* v's own row: to whom it goes, from b instead of a */
+        int read = own[q] > 0, stays = own[q] > (q == a);
+        reads += read;
+        delta += stays * after[q] - read * before[q];
+        s->change[q] = 0;
+    }
     for (int64_t e = s->indptr[v]; e < s->indptr[v + 1]; e++) {
         int64_t u = s->indices[e];
         const int32_t *near = s->count + u * k;
@@ -81,8 +86,7 @@ static double try_move(State *s, int64_t v, int a, int b, int64_t received[2]) {
             fresh++;
         }
     }
-    int others = 0;
-    for (int q = 0; q < k; q++) others += (q != a && q != b && own[q] > 0);
+    int others = reads - (own[a] > 0) - (own[b] > 0);
     s->change[a] -= others + (own[b] > 0);
     s->change[b] += others + (own[a] > 1);
     received[0] = (own[a] > 1) - saved;
@@ -104,13 +108,14 @@ static double try_move(State *s, int64_t v, int a, int b, int64_t received[2]) {
 /* Do what try_move looked at last. */
 static void move(State *s, int64_t v, int a, int b, const int64_t received[2]) {
     int k = s->parts;
-    for (int p = 0; p < k; p++) s->loads[s->kinds * k + p] += s->change[p];
-    s->loads[(s->kinds + 1) * k + a] += (double)received[0];
-    s->loads[(s->kinds + 1) * k + b] += (double)received[1];
+    for (int p = 0; p < k; p++)
+        if (s->change[p] != 0) shift(s, s->kinds, p, (double)s->change[p]);
+    shift(s, s->kinds + 1, a, (double)received[0]);
+    shift(s, s->kinds + 1, b, (double)received[1]);
     for (int m = 0; m < s->kinds; m++) {
         double w = s->weights[m * s->nodes + v];
-        s->loads[m * k + a] -= w;
-        s->loads[m * k + b] += w;
+        shift(s, m, a, -w);
+        shift(s, m, b, w);
     }
     s->size[a]--;
     s->size[b]++;
@@ -139,6 +144,9 @@ static int proposed(const State *s, int64_t v, uint64_t draw) {
    random multiple of the temperature, which falls evenly from `hot` to `cold`; the number of moves. */
 int64_t anneal(State *s, int64_t proposals, double hot, double cold, uint64_t seed) {
     int64_t moves = 0, received[2];
+    for (int m = 0; m < s->kinds + 2; m++)
+        for (int p = 0; p < s->parts; p++)
+            s->paid[m * s->parts + p] = cost(s, m, s->loads[m * s->parts + p]);
     double step = (cold - hot) / (double)(proposals > 1 ? proposals : 1);
     for (int64_t i = 0; i < proposals; i++) {
         uint64_t r = next_random(&seed);

@@ -23,7 +23,7 @@ class CState(ctypes.Structure):
         ("kinds", ctypes.c_int32),
         *((name, POINTER) for name in READ),
         *((name, ctypes.c_double) for name in ("unit", "pull")),
-        *((name, POINTER) for name in ("part_of", "count", "loads", "size", "change")),
+        *((name, POINTER) for name in ("part_of", "count", "loads", "size", "paid", "change")),
     )
 
 
@@ -44,7 +44,7 @@ class CompiledPasses:
 
 def native() -> Native:
     """The library of anneal.c, or why there is none."""
-    return load(SOURCE, (2, ctypes.sizeof(CState)))
+    return load(SOURCE, (3, ctypes.sizeof(CState)))
 
 
 def compiled() -> CompiledPasses | None:

@@ -69,7 +69,10 @@ def _try_move(state: State, node: int, own: int, part: int) -> tuple[float, Chan
     reads = state.count[node] > 0
     stays = reads.copy()
     stays[own] = state.count[node, own] > 1
-    delta = _paid(state, part, stays) - _paid(state, own, reads)
+    delta = 0.0
+    for reader in range(state.parts):  # the node's own row: to whom it goes, from `part` instead of `own`
+        now, then = int(reads[reader]), int(stays[reader])
+        delta += then * float(state.price[part, reader]) - now * float(state.price[own, reader])
     change: Changes = np.zeros(state.parts, np.int64)
     saved = fresh = 0
     for near in _neighbours(state, node):
@@ -87,13 +90,6 @@ def _try_move(state: State, node: int, own: int, part: int) -> tuple[float, Chan
     change[part] += others + int(stays[own])
     received = (int(stays[own]) - saved, fresh - int(reads[part]))
     return delta + state.unit * _penalty(state, node, own, part, change, received), change, received
-
-
-def _paid(state: State, owner: int, readers: npt.NDArray[np.bool_]) -> float:
-    paid = 0.0
-    for price in state.price[owner, readers]:
-        paid += float(price)
-    return paid
 
 
 def _penalty(

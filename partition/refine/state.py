@@ -61,6 +61,7 @@ class State:
         self.count: Int32Array = np.zeros((self.nodes, self.parts), np.int32)
         self.loads: Loads = np.zeros((self.kinds + 2, self.parts))
         self.size: Int64Array = np.zeros(self.parts, np.int64)
+        self.paid: Loads = np.zeros_like(self.loads)
         self.change: Int32Array = np.zeros(self.parts, np.int32)
         self.patience: Loads = -np.log((np.arange(PATIENCES) + 0.5) / PATIENCES)
         self.per_mean: Loads = np.zeros(self.kinds + 2)
