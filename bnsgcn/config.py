@@ -69,7 +69,7 @@ class TrainConfig(Shape):
     jumping_knowledge: Literal["cat", "max"] | None = None
     """What the first linear layer reads: of the outputs of all graph layers cat (side by side) or max (the
     largest of each entry); if not given the last one alone."""
-    init: InitName = "xavier"
+    init: InitName = "uniform"
     """How weights are drawn: uniform (within 1/sqrt(fan in), biases too) or xavier (Glorot, biases 0)."""
     self_loops: bool = True
     """Add one self loop to every node, as the papers do."""

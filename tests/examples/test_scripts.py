@@ -92,7 +92,7 @@ def test_ogb_seeds(ran, tmp_path: Path) -> None:
         r"  Validation accuracy  0\.\d{4} ± 0\.\d{4} \(2 seeds\)\n"
         r"  #Params              [\d,]+\n"
         r"  Hardware             1 x .*\n"
-        r"the best of them is Run\(.*seed_[01]', test accuracy 0\.\d{4}\)\n$",
+        r"the best of them is Run\(.*seed_[01]', test accuracy [01]\.\d{4}\)\n$",
         out,
     )
     assert entry, out
