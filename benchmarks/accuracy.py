@@ -55,7 +55,9 @@ BASE = TrainConfig(
     precompute=True,
     threads=1,
     timeout_s=300.0,
+    init="xavier",
 )
+"""Weights are drawn as in the runs that were recorded first."""
 BASES = {
     "minesweeper": dataclasses.replace(
         BASE, layers=8, hidden=64, lr=0.003, epochs=200, eval_every=10, metric="roc-auc"
