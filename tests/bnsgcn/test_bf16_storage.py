@@ -72,8 +72,8 @@ def test_same_bits_twice_and_resumed(
     first = run_ranks(law5.digests, 2, tmp_path, folder, config)
     assert first == run_ranks(law5.digests, 2, tmp_path, folder, config)
     assert first[0] == first[1]
-    ends = run_ranks(law5.stopped_everywhere, 2, tmp_path, folder, tmp_path / "run", config)
-    assert ends == [[first[0][-1]] * (law5.EPOCHS - 1)] * 2
+    ranks = run_ranks(law5.stopped_everywhere, 2, tmp_path, folder, tmp_path / "run", config)
+    assert ranks == [(first[0], [first[0][-1]] * (law5.EPOCHS - 1))] * 2
 
 
 @pytest.mark.multi
