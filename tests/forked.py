@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -20,11 +21,14 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 PRELOADED = ["numpy", "scipy.sparse", "torch.distributed", "bnsgcn.run", "bnsgcn.predict", "tests.forked"]
 WORKER = "bnsgcn.workers.worker"
+FAULTS = Path(__file__).parent / "launch" / "faults" / "sitecustomize.py"
+"""What a fresh interpreter imports when it begins, where a test says so."""
 
 
 @functools.cache
@@ -118,9 +122,9 @@ class ForkedWorker:
 def start_worker(
     words: Sequence[str], *, env: Mapping[str, str], stdout: Any, stderr: Any, stdin: int
 ) -> Any:
-    """Takes the place of `subprocess.Popen`; a worker with a fault is a fresh one, which reads of it."""
+    """Takes the place of `subprocess.Popen`; a worker whose launcher looks for it in /proc is a fresh one."""
     assert list(words[:3]) == [sys.executable, "-m", WORKER], words
-    if "BNSGCN_TEST_FAULT" in env or any("\0" in value for value in env.values()):
+    if env.get("BNSGCN_TEST_FAULT", "").endswith(":stop"):
         return subprocess.Popen(words, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
     out, err = (default if given is None else given.fileno() for default, given in ((1, stdout), (2, stderr)))
     return ForkedWorker(words[2:], env, out, err)
@@ -149,4 +153,6 @@ def _work(
     sys.argv[:] = words
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     os.getppid = lambda: launcher  # of the fork server it is a child
+    if "BNSGCN_TEST_FAULT" in environment:
+        runpy.run_path(str(FAULTS))
     worker.main()

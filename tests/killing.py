@@ -26,11 +26,11 @@ Made = TypeVar("Made")
 
 
 def killed_at_every_step(
-    make: Callable[[], Made], act: Callable[[Made], None], *, stride: int = 1
+    make: Callable[[], Made], act: Callable[[Made], None], *, stride: int = 1, writes: int = 1
 ) -> Iterator[tuple[Made, bool]]:
     """Death before step 0, 1, 2 ... of `act` until it survives; yields what was made, and whether.
 
-    With a `stride` only every so many steps are tried.
+    With a `stride` only every so many steps are tried; of `writes` into a file, one of so many is a step.
     """
     for step in itertools.count(0, stride):
         made = make()
@@ -40,7 +40,7 @@ def killed_at_every_step(
         if child == 0:
             status = 1
             try:
-                _die_at(step)
+                _die_at(step, writes)
                 act(made)
                 status = 0
             finally:
@@ -52,8 +52,8 @@ def killed_at_every_step(
             return
 
 
-def _die_at(step: int) -> None:
-    left = itertools.count(step, -1)
+def _die_at(step: int, writes: int) -> None:
+    left, written = itertools.count(step, -1), itertools.count()
 
     def change() -> None:
         if next(left) == 0:
@@ -71,7 +71,8 @@ def _die_at(step: int) -> None:
         half = len(chunk) // 2
         first = real_write(self, chunk[:half])
         self.flush()
-        change()
+        if next(written) % writes == 0:
+            change()
         return first + real_write(self, chunk[half:])
 
     real_sync, real_write = os.fsync, _HashingFile.write

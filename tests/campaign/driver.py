@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,18 @@ class Process:
                 if rank is not None:
                     ranked.append((int(rank), process))
         return [process for _, process in sorted(ranked, key=lambda pair: pair[0])]
+
+    def both_workers(self) -> list[psutil.Process]:
+        """Both, by rank, as soon as they are there; empty when that is never.
+
+        To look for them takes longer than some epochs do, so whoever kills one knows it beforehand.
+        """
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.popen.poll() is None:
+            if len(found := self.workers()) == 2:
+                return found
+            time.sleep(0.01)
+        return []
 
     def finish(self, timeout_s: float) -> tuple[int, str, str] | None:
         """(status, out, err) once it has ended; None when it had to be killed for being late."""

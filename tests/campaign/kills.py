@@ -49,10 +49,11 @@ class Kills:
         who = chance.choice(("rank 0", "rank 1", "launcher", "everything"))
         delay = chance.random() * 0.06
         with started(*runs.train(run_dir, setting, *resume)) as process:
-            if not _reached(process, run_dir, target, from_start=chance.random() < 0.2):
+            workers, from_start = process.both_workers(), chance.random() < 0.2
+            if not workers or not (from_start or _reached(process, run_dir, target)):
                 return False
             time.sleep(delay)
-            if not _kill(process, who):
+            if not _kill(process, workers, who):
                 return False
             ended = process.finish(END_S)
             result.expect(ended is not None, f"{setting}: still there {END_S:g} s after {who} was killed")
@@ -68,27 +69,23 @@ def _lines(run_dir: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def _reached(process: Process, run_dir: Path, target: int, *, from_start: bool) -> bool:
-    """Wait until the run has written so many lines, or (from_start) its workers are there."""
+def _reached(process: Process, run_dir: Path, target: int) -> bool:
+    """Wait until the run has written more than so many lines."""
     deadline = time.monotonic() + END_S
     while process.popen.poll() is None and time.monotonic() < deadline:
-        if from_start and len(process.workers()) == 2:
+        if _lines(run_dir) > target:
             return True
-        if not from_start and _lines(run_dir) > target and process.workers():
-            return True
-        time.sleep(0.004 if not from_start else 0.05)
+        time.sleep(0.004)
     return False
 
 
-def _kill(process: Process, who: str) -> bool:
-    workers = process.workers()
-    if who.startswith("rank") and len(workers) == 2:
+def _kill(process: Process, workers: list[psutil.Process], who: str) -> bool:
+    launcher = psutil.Process(process.popen.pid)
+    if who.startswith("rank"):
         victims = [workers[int(who[-1])]]
-    elif who == "launcher":
-        victims = [psutil.Process(process.popen.pid)]
     else:
-        victims = process.family()
+        victims = [launcher] if who == "launcher" else [launcher, *workers]
     for victim in victims:
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.send_signal(signal.SIGKILL)
-    return bool(victims)
+    return process.popen.poll() is None or process.popen.returncode < 0

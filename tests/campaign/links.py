@@ -44,11 +44,12 @@ class Links:
     def _stopped(self, case: int, chance: random.Random, run_dir: Path, setting: str, result: Result) -> None:
         more = ("--timeout-s", str(TIMEOUT_S))
         with started(*runs.train(run_dir, setting, *more)) as process:
-            if not wait_for_lines(run_dir, chance.randrange(1, 10), [process]):
+            lines, rank = chance.randrange(1, 10), chance.randrange(2)
+            victims = process.both_workers()
+            if not victims or not wait_for_lines(run_dir, lines, [process]):
                 result.faults.append(f"case {case}: no epoch was trained")
                 return
-            rank = chance.randrange(2)
-            process.workers()[rank].send_signal(signal.SIGSTOP)
+            victims[rank].send_signal(signal.SIGSTOP)
             begin = time.monotonic()
             ended = process.finish(TIMEOUT_S + GRACE_S + 30)
             spent = time.monotonic() - begin
@@ -113,7 +114,7 @@ def wait_for_lines(run_dir: Path, lines: int, processes: list[Process]) -> bool:
     """Whether the run wrote so many lines before it ended."""
     path, deadline = run_dir / "metrics.jsonl", time.monotonic() + 90
     while time.monotonic() < deadline and all(process.popen.poll() is None for process in processes):
-        if path.exists() and path.read_text().count("\n") >= lines and processes[0].workers():
+        if path.exists() and path.read_text().count("\n") >= lines:
             return True
         time.sleep(0.01)
     return False

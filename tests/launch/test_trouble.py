@@ -397,7 +397,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(call, check=False, capture_output=True).returncode != 0:
         pytest.skip("mounting a small disk needs Linux and root")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.mark.multi

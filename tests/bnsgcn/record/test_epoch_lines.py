@@ -119,4 +119,4 @@ def test_a_full_disk_takes_no_half_line(tmp_path: Path) -> None:
             lines.append({"epoch": epoch, "filler": epoch * 10**40})
         assert lines.path.read_bytes() == content
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -325,16 +325,16 @@ def test_killed_at_any_step_of_a_save(
         shutil.copytree(tmp_path / "before", folder) if (tmp_path / "before").exists() else folder.mkdir()
         return folder
 
-    outcomes = []
+    outcomes, writes = [], 1 if before is fresh else 5
     for folder, survived in killed_at_every_step(
-        copy, lambda folder: one(folder).save(30, *state(31), best=best(30))
+        copy, lambda folder: one(folder).save(30, *state(31), best=best(30)), writes=writes
     ):
         outcomes.append(found_in(folder))
         assert not survived or outcomes[-1] == 31
         one(folder).save(30, *state(32), best=best(30))
         assert found_in(folder) == 32
         assert all(name in ("epoch_000010", "epoch_000020", "epoch_000030") for name in names(folder))
-    assert len(outcomes) > 15
+    assert len(outcomes) > 8
     assert set(outcomes) == epochs | {31}
     assert outcomes == sorted(outcomes, key=lambda found: found == 31), "once it is there it stays"
 
@@ -381,7 +381,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(call, check=False, capture_output=True).returncode != 0:
         pytest.skip("mounting a small disk needs Linux and root")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_full_disk_leaves_the_ones_before_and_nothing_else(small_disk: Path) -> None:

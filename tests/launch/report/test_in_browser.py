@@ -11,7 +11,7 @@ from bnsgcn.record.run_folder import RunFolder
 from launch.options import Report
 from launch.report.making import make_report
 from partition.store import read_manifest
-from tests.launch.report.chromium import Chromium, chromium_path
+from tests.launch.report.chromium import Chromium, Page, chromium_path
 from tests.launch.report.made_runs import made_run
 
 pytestmark = [
@@ -61,13 +61,15 @@ def many_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "page.html"
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("page", ["one_run", "many_runs"])
-def test_a_page_is_whole(
-    browser: Chromium, page: str, width: int, dark: bool, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    shown = browser.open(request.getfixturevalue(page), width=width, dark=dark)
+def test_a_page_is_whole(browser: Chromium, page: str, request: pytest.FixtureRequest) -> None:
+    """On wide and narrow screens, light and dark."""
+    file = request.getfixturevalue(page)
+    for width, dark in ((1280, False), (1280, True), (390, False), (390, True)):
+        check_whole(browser.open(file, width=width, dark=dark), dark=dark)
+
+
+def check_whole(shown: Page, *, dark: bool) -> None:
     assert shown.complaints == []
     assert len(shown.asked_for) == 1, "a page needs nothing but itself"
     assert shown.ask(OVERFLOW) <= 0
