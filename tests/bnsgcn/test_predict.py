@@ -15,7 +15,14 @@ from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.out.best_model import best_model
 from bnsgcn.out.plain import PlainGNN
-from bnsgcn.predict import Predictor, check_graph, layers_to_run, predict_run, read_nodes
+from bnsgcn.predict import (
+    Predictor,
+    check_graph,
+    layers_to_run,
+    predict_run,
+    read_nodes,
+    write_parts_like,
+)
 from bnsgcn.record.parquet_rows import ParquetRows
 from bnsgcn.run import train_worker
 from partition.build import partition_graph
@@ -225,6 +232,25 @@ def test_embeddings_are_what_the_next_layer_reads(
     Predictor(World.single(), part, best, best.config).exact_rows(None, 3)
     assert np.allclose(seen[0].numpy(), found[-2][part.node_ids], atol=1e-6)
     assert not np.allclose(found[0], found[-2][:, -8:], atol=1e-2)
+
+
+def test_new_nodes_are_scaled_by_the_statistics_of_the_training(tmp_path: Path) -> None:
+    trained = grown_graph(NODES - HELD_OUT).standardised()
+    partition_graph(trained, parts=1, out=tmp_path / "parts")
+    train_worker(
+        tmp_path / "parts", tmp_path / "run", TrainConfig(layers=2, hidden=8, epochs=2, device="cpu")
+    )
+    write_parts_like(tmp_path / "run", grown_graph(), tmp_path / "new", lambda _: None)
+    part, scaling = open_part(tmp_path / "new", 0), trained.scaling
+    assert scaling is not None
+    expected = (grown_graph().features - np.array(scaling.mean)) / np.array(scaling.deviation)
+    assert np.allclose(part.features, expected[part.node_ids], atol=1e-6)
+    assert predict_run(tmp_path / "run", tmp_path / "out.npy", parts_dir=tmp_path / "new") == (NODES, CLASSES)
+    for graph, said in ((grown_graph().standardised(), "by its own"), (grown_graph(), "use features=stand")):
+        folder = tmp_path / said
+        partition_graph(graph, parts=1, out=folder)
+        with pytest.raises(UserError, match=said):
+            predict_run(tmp_path / "run", tmp_path / "no.npy", parts_dir=folder)
 
 
 def test_features_of_other_nodes_are_not_read(tmp_path: Path) -> None:
