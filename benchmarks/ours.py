@@ -100,12 +100,15 @@ def main() -> None:
         "--watch", action="store_true", help="add the present memory and a digest of the weights"
     )
     parser.add_argument("--vanilla", default="", choices=KINDS, help="nothing overlapped, see vanilla.py")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate once before the first epoch")
     options = parser.parse_args()
     turns = Turns()
     config = TrainConfig.from_json(options.config)
     with joined(config) as world, vanilla(options.vanilla):
         part, process_bytes = open_part(options.parts_dir, world.rank, verify=False), rss_bytes()
         trainer = Trainer(world, part, build_model(part.manifest, config), config)
+        if options.evaluate:
+            trainer.evaluate()
         loading_peak = peak_rss_bytes()
         forget_peak()
         turns.say(

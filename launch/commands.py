@@ -29,6 +29,7 @@ from launch.options import (
 from partition.errors import UserError
 
 if TYPE_CHECKING:
+    from bnsgcn.plan.machine import Machine
     from partition.assign import Recipe
 
 
@@ -134,14 +135,13 @@ def _plan(command: Plan) -> int:
     from bnsgcn.capacity import check_threads, core_count
     from bnsgcn.plan.choose import choose, grid
     from bnsgcn.plan.costs import plans
-    from bnsgcn.plan.machine import Machine
     from launch.tables import show_grid, show_plan
     from partition.store import read_manifest
 
     check_threads(command.options.threads)
     workers = read_manifest(command.folder).parts
     torch.set_num_threads(command.options.threads or max(1, core_count() // workers))
-    machine = Machine.measure(command.options, link_bytes_per_s=command.link_gbit_s * 1e9 / 8)
+    machine = _machine(command)
     limit = None if command.memory_gb is None else int(command.memory_gb * 1e9)
     if command.grid:
         found = grid(command.folder, command.options, machine)
@@ -156,6 +156,21 @@ def _plan(command: Plan) -> int:
     else:
         show_plan(found[0])
     return 0
+
+
+def _machine(command: Plan) -> Machine:
+    """The machine as measured, with --calibrate as a rehearsal shows it, at the link that is asked for."""
+    from bnsgcn.plan.costs import all_parts
+    from bnsgcn.plan.machine import Machine
+    from bnsgcn.plan.rehearsal import calibrated
+    from bnsgcn.workers.jobs import rehearse_here
+
+    folder, options = command.folder, command.options
+    machine = Machine.measure(options, parts=all_parts(folder))
+    if command.calibrate:
+        teller(quiet=False, json=command.json)("rehearsing some epochs")
+        machine = calibrated(folder, options, machine, rehearse_here(folder, options))
+    return machine if command.link_gbit_s is None else machine.apart(command.link_gbit_s * 1e9 / 8)
 
 
 def train(command: Train) -> int:

@@ -98,9 +98,12 @@ class Plan:
     folder: Annotated[Path, Positional("DIR")]
     """Folder of parts, made by bnsgcn partition."""
     grid: bool = False
-    """Compare sampling rates, pipeline and wire dtypes, and choose."""
-    link_gbit_s: float = 16.0
-    """What the link of one worker carries each way, Gbit/s; 16 is loopback."""
+    """Compare wire dtypes, sampling rates, pipeline and smoothing, and choose."""
+    calibrate: bool = False
+    """First train some epochs here, with a worker a part, and take rates, delays and memory from them."""
+    link_gbit_s: float | None = None
+    """What the link of one worker carries each way, Gbit/s, each worker on a machine like this one; if not
+    given, all workers are on this machine."""
     memory_gb: float | None = None
     """What a worker may use at most, GB; only plans that fit are chosen."""
     json: bool = False
@@ -108,8 +111,10 @@ class Plan:
     options: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        if not self.link_gbit_s > 0:
-            raise UserError(f"--link-gbit-s is {self.link_gbit_s:g}, must be above 0; 16 is loopback")
+        if self.link_gbit_s is not None and not self.link_gbit_s > 0:
+            raise UserError(
+                f"--link-gbit-s is {self.link_gbit_s:g}, must be above 0; leave it out for one machine"
+            )
         if self.memory_gb is not None and not self.memory_gb > 0:
             raise UserError(f"--memory-gb is {self.memory_gb:g}, must be above 0; leave it out for no limit")
 
@@ -298,6 +303,7 @@ EXAMPLES = {
     "plan": (
         "bnsgcn plan parts/cora --model sage --layers 4 --hidden 256",
         "bnsgcn plan parts/cora --grid --link-gbit-s 1",
+        "bnsgcn plan parts/cora --calibrate",
     ),
     "train": (
         "bnsgcn train synthetic --run-dir runs/first",

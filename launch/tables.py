@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from partition.errors import printable
 from partition.quality import Quality
 
 if TYPE_CHECKING:
+    from bnsgcn.config import TrainConfig
     from bnsgcn.plan.choose import Choice
     from bnsgcn.plan.costs import RunPlan
 
@@ -61,11 +63,11 @@ def show_plan(plan: RunPlan, console: Console | None = None) -> None:
 
 
 def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None = None) -> None:
-    """Print what each choice of rate, pipeline and wire dtype is predicted to cost, and the one to take."""
+    """Print what each choice of pipeline, rate and wire dtype is predicted to cost, and the one to take."""
     configs = [plan.config for plan in plans]
     columns = [
         Column("rate", [f"{config.sampling_rate:g}" for config in configs]),
-        Column("pipeline", ["yes" if config.pipeline else "no" for config in configs]),
+        Column("pipeline", [_late(config) for config in configs]),
         Column("wire", [config.wire_dtype for config in configs]),
         Column("epoch", [duration(plan.epoch_s) for plan in plans], 1),
         Column("sent", [size(plan.sent.sent_bytes) for plan in plans], 4),
@@ -73,7 +75,14 @@ def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None 
         Column("", ["<- take this" if plan is choice.plan else "" for plan in plans], 2),
     ]
     bold = next(row for row, plan in enumerate(plans) if plan is choice.plan)
-    show_table(columns, console, foot=choice.reason, bold=bold)
+    reason = textwrap.fill(choice.reason, 80, break_on_hyphens=False)
+    show_table(columns, console, foot=reason, bold=bold)
+
+
+def _late(config: TrainConfig) -> str:
+    if not config.pipeline:
+        return "no"
+    return "smoothed" if config.smooth_features or config.smooth_gradients else "yes"
 
 
 def show_classes(classes: Sequence[Mapping[str, float]], console: Console | None = None) -> None:

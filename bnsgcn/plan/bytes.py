@@ -40,6 +40,8 @@ class LayerBytes:
     received_rows: tuple[int, ...]
     feature_bytes: tuple[int, ...]
     gradient_bytes: tuple[int, ...]
+    pairs: tuple[list[list[int]], list[list[int]]] = dataclasses.field(compare=False, repr=False)
+    """Bytes of features, and of gradients, from each rank to each, [P senders, P readers]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,13 +192,15 @@ class RunBytes:
             gradients = np.zeros_like(gradients)  # nobody wants the gradient of the input features
         feature_row = row_bytes(config.wire_dtype, width, config)
         gradient_row = row_bytes(config.gradient_wire_dtype or config.wire_dtype, width, config)
+        forward, backward = features * feature_row, gradients.T * gradient_row
         return LayerBytes(
             layer=layer,
             width=width,
             sent_rows=_ints(features.sum(1)),
             received_rows=_ints(features.sum(0)),
-            feature_bytes=_ints(features.sum(1) * feature_row),
-            gradient_bytes=_ints(gradients.sum(0) * gradient_row),
+            feature_bytes=_ints(forward.sum(1)),
+            gradient_bytes=_ints(backward.sum(1)),
+            pairs=(forward.tolist(), backward.tolist()),
         )
 
     def _moved(self, layer: int, draw_epoch: int) -> IntArray:

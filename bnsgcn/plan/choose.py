@@ -6,15 +6,22 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bnsgcn.config import TrainConfig, WireDtype
 from bnsgcn.plan.costs import RunPlan, plans
 from bnsgcn.plan.machine import Machine
 from partition.errors import UserError
 
-RATES = (1.0, 0.5, 0.1, 0.01)
-WIRES: tuple[WireDtype, ...] = ("fp32", "bf16")
-CLOSE = 1.1
+RATES = (1.0, 0.5, 0.1)
+"""Importance draws below 1: uniform ones cost as much and err more."""
+WIRES: tuple[WireDtype, ...] = ("fp32", "bf16", "int8")
+LATE: tuple[dict[str, Any], ...] = (
+    {"pipeline": False, "smooth_features": False, "smooth_gradients": False},
+    {"pipeline": True, "smooth_features": False, "smooth_gradients": False},
+    {"pipeline": True, "smooth_features": True, "smooth_gradients": True},
+)
+CLOSE = 1.03
 """Among plans within this factor of the fastest, the one nearest to exact training is chosen."""
 
 
@@ -27,13 +34,17 @@ class Choice:
 
 
 def grid(parts_dir: str | Path, config: TrainConfig, machine: Machine | None = None) -> list[RunPlan]:
-    """`config` with every combination of rate, pipeline and wire dtype, nearest to exact first."""
-    options = itertools.product(RATES, (False, True), WIRES)
+    """`config` with every combination of lateness, rate and wire dtype, nearest to exact first."""
+    plain = dataclasses.replace(config, halo_cache=False, gradient_wire_dtype=None, sampling_rate=1.0)
     configs = [
-        dataclasses.replace(config, sampling_rate=rate, pipeline=pipeline, wire_dtype=wire, halo_cache=False)
-        for rate, pipeline, wire in options
+        dataclasses.replace(plain, wire_dtype=wire, **_rate(config, rate), **late)
+        for late, rate, wire in itertools.product(LATE, RATES, WIRES)
     ]
     return plans(parts_dir, configs, machine)
+
+
+def _rate(config: TrainConfig, rate: float) -> dict[str, Any]:
+    return {"sampling_rate": rate, "sampler": config.sampler if rate == 1 else "importance"}
 
 
 def choose(offered: Sequence[RunPlan], memory_bytes: int | None = None) -> Choice:
@@ -69,7 +80,11 @@ def choose(offered: Sequence[RunPlan], memory_bytes: int | None = None) -> Choic
 
 
 def _describe(config: TrainConfig) -> str:
-    words = [] if config.sampling_rate == 1 else [f"--sampling-rate {config.sampling_rate:g}"]
+    words = []
+    if config.sampling_rate < 1:
+        words.append(f"--sampling-rate {config.sampling_rate:g} --sampler {config.sampler}")
     words += ["--pipeline"] if config.pipeline else []
+    words += ["--smooth-features"] if config.smooth_features else []
+    words += ["--smooth-gradients"] if config.smooth_gradients else []
     words += [] if config.wire_dtype == "fp32" else [f"--wire-dtype {config.wire_dtype}"]
     return " ".join(words) or "exact"

@@ -1,9 +1,8 @@
 """What a run will cost, before it is run: memory, bytes and epoch time of every worker.
 
-Bytes are exact (bytes.py). Memory and time are estimates from a sum over layers; the formulas are in
-`_compute_s`, `_exposed_s` and memory.py. One process, parts memory-mapped; nothing is trained.
-
-    D destination rows   C source rows   W columns that travel and are summed
+Bytes are exact (bytes.py). Memory is an estimate from sizes (memory.py); time is that of the steps of all
+workers (work.py), played together (timeline.py) at the rates of a machine (machine.py). One process, parts
+memory-mapped; nothing is trained.
 """
 
 from __future__ import annotations
@@ -14,17 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import EpochBytes, RunBytes, multiplies_input, sent_width
+from bnsgcn.plan.bytes import EpochBytes, RunBytes
 from bnsgcn.plan.device_memory import device_bytes
-from bnsgcn.plan.machine import Machine
-from bnsgcn.plan.memory import (
-    LayerSizes,
-    PlannedSizes,
-    aggregate_density,
-    density_of,
-    parameter_count,
-    worker_bytes,
-)
+from bnsgcn.plan.machine import IDLE_LATENCY_S, Machine
+from bnsgcn.plan.memory import PlannedSizes, parameter_count, worker_bytes
+from bnsgcn.plan.timeline import Network, Played, play
+from bnsgcn.plan.work import Work
 from partition.store import Part, open_part, read_manifest
 
 STEADY_EPOCH = 2
@@ -42,7 +36,9 @@ class RankPlan:
     sent_bytes: int
     received_bytes: int
     compute_s: float
+    """Computing, among workers that share its cores."""
     exposed_s: float
+    """Waiting for rows, and for the other workers at the end."""
     memory_bytes: dict[str, int]
     """By what it is for; see memory.py."""
     device_bytes: dict[str, int]
@@ -70,12 +66,9 @@ class RunPlan:
     sent: EpochBytes
     reduce_bytes: int
     reduce_s: float
+    epoch_s: float
+    """All workers' epoch: each begins with the reduction of the one before."""
     machine: Machine
-
-    @property
-    def epoch_s(self) -> float:
-        """The slowest worker's epoch."""
-        return max(rank.compute_s + rank.exposed_s for rank in self.ranks) + self.reduce_s
 
     @property
     def peak_bytes(self) -> int:
@@ -92,6 +85,8 @@ class RunPlan:
         """Everything, ready for json.dump."""
         ranks = [dataclasses.asdict(rank) | {"peak_bytes": rank.peak_bytes} for rank in self.ranks]
         layers = [dataclasses.asdict(layer) for layer in self.sent.layers]
+        for layer in layers:
+            del layer["pairs"]
         return {
             "name": self.name,
             "parts": self.parts,
@@ -122,154 +117,114 @@ def plans(
     parts_dir: str | Path, configs: Sequence[TrainConfig], machine: Machine | None = None
 ) -> list[RunPlan]:
     """The costs of several runs on the same parts, whose adjacency is read once."""
-    manifest = read_manifest(parts_dir)
-    parts = [open_part(Path(parts_dir), index, verify=False) for index in range(manifest.parts)]
-    rates = machine or Machine.measure(configs[0])
+    return [each.plan() for each in predictions(parts_dir, configs, machine)]
+
+
+def predictions(
+    parts_dir: str | Path, configs: Sequence[TrainConfig], machine: Machine | None = None
+) -> list[Prediction]:
+    """What the costs of several runs are worked out from."""
+    parts = all_parts(parts_dir)
+    rates = machine or Machine.measure(configs[0], parts=parts)
     found, known = [], None
     for config in configs:
         known = RunBytes(parts, config, known)
-        found.append(_Costs(parts, config, known, rates).plan())
+        found.append(Prediction(parts, config, known, rates))
     return found
 
 
-class _Costs:
+def all_parts(parts_dir: str | Path) -> list[Part]:
+    """Every part of a folder, memory-mapped."""
+    manifest = read_manifest(parts_dir)
+    return [open_part(Path(parts_dir), index, verify=False) for index in range(manifest.parts)]
+
+
+class Prediction:
     """The estimates of one configuration."""
 
     def __init__(self, parts: Sequence[Part], config: TrainConfig, sent: RunBytes, machine: Machine) -> None:
         self._parts, self._config, self._machine = parts, config, machine
         self._manifest = parts[0].manifest
         self._epoch = sent.epoch(STEADY_EPOCH)
-        self._widths = config.widths(self._manifest.num_features, self._manifest.num_classes)
-        self._number, self._row_number = config.number_bytes, config.row_number_bytes
-        self._input_first = multiplies_input(self._manifest, config)
-        self._sizes = PlannedSizes(parts, config, sent)
-        manifest = self._manifest
-        self._parameters = parameter_count(config, manifest.num_features, manifest.num_classes)
+        sizes = PlannedSizes(parts, config, sent)
+        self._sizes = [sizes.on(part) for part in parts]
+        self._work = [
+            Work(part, layers, self._epoch, config, machine)
+            for part, layers in zip(parts, self._sizes, strict=True)
+        ]
+
+    @property
+    def plain_s(self) -> float:
+        """Computing of an epoch, factors, draws, packing and smoothing left out; mean over workers."""
+        return self._mean("seconds")
+
+    @property
+    def extra_s(self) -> float:
+        """Draws, packing and smoothing without factors; mean over workers."""
+        return self._mean("extra_s")
+
+    @property
+    def traffic(self) -> tuple[float, float]:
+        """Messages and bytes that a worker sends and receives in an epoch; mean over workers."""
+        counts = [
+            count for lane in self._epoch.layers for matrix in lane.pairs for row in matrix for count in row
+        ]
+        workers = len(self._parts)
+        return 2 * sum(1 for count in counts if count) / workers, 2 * sum(counts) / workers
+
+    def _mean(self, field: str) -> float:
+        steps = [step for work in self._work for step in work.steps()]
+        return sum(getattr(step, field) for step in steps) / len(self._parts)
 
     def plan(self) -> RunPlan:
-        parts, machine = len(self._parts), self._machine
-        reduce_bytes = (self._parameters + 1) * self._number if parts > 1 else 0
+        """All costs, with the workers played together."""
+        parts, config, machine = len(self._parts), self._config, self._machine
+        sizes = self._manifest.num_features, self._manifest.num_classes
+        reduce_bytes = (parameter_count(config, *sizes) + 1) * config.number_bytes if parts > 1 else 0
+        network = Network(
+            bytes_per_s=machine.link_bytes_per_s,
+            latency_s=machine.latency_s,
+            reduce_s=_reduce_s(reduce_bytes, parts, machine),
+        )
+        factors = machine.compute_factor, machine.exchange_factor
+        played = play([work.steps() for work in self._work], network, machine.cores, factors)
         return RunPlan(
-            config=self._config,
+            config=config,
             name=self._manifest.name,
             parts=parts,
-            ranks=tuple(self._rank(part) for part in self._parts),
+            ranks=tuple(self._rank(part, played) for part in self._parts),
             sent=self._epoch,
             reduce_bytes=reduce_bytes,
-            reduce_s=2 * reduce_bytes / machine.link_bytes_per_s + (machine.latency_s if parts > 1 else 0),
+            reduce_s=network.reduce_s,
+            epoch_s=played.epoch_s,
             machine=machine,
         )
 
-    def _rank(self, part: Part) -> RankPlan:
-        layers = self._sizes.on(part)
-        first = None if self._config.input_linear else self._density(part, layers[0])
-        densities = [first, *[None] * (len(layers) - 1)]
-        compute = sum(map(self._compute_s, range(len(layers)), layers, densities))
-        compute += self._linear_s(layers)
-        sent = [(la.feature_bytes[part.index], la.gradient_bytes[part.index]) for la in self._epoch.layers]
-        received = [self._received(part.index, place) for place in range(len(self._epoch.layers))]
-        memory = worker_bytes(layers, part, self._config, self._machine.base_bytes)
-        on_gpu = self._config.device == "cuda" or self._machine.device_bytes is not None
+    def _rank(self, part: Part, played: Played) -> RankPlan:
+        rank, machine, lanes = part.index, self._machine, self._epoch.layers
+        memory = self._memory(part)
+        on_gpu = self._config.device == "cuda" or machine.device_bytes is not None
         return RankPlan(
-            rank=part.index,
+            rank=rank,
             inner_rows=part.num_inner,
             halo_slots=part.num_halo,
-            arcs_per_epoch=sum(self._arcs(layer) for layer in layers),
-            sent_bytes=sum(map(sum, sent)),
-            received_bytes=sum(map(sum, received)),
-            compute_s=compute,
-            exposed_s=self._exposed_s(layers, sent, received, compute),
+            arcs_per_epoch=self._work[rank].arcs,
+            sent_bytes=sum(lane.feature_bytes[rank] + lane.gradient_bytes[rank] for lane in lanes),
+            received_bytes=sum(row[rank] for lane in lanes for matrix in lane.pairs for row in matrix),
+            compute_s=played.computing_s[rank],
+            exposed_s=played.waiting_s[rank],
             memory_bytes=memory,
             device_bytes=device_bytes(memory, self._manifest, self._config) if on_gpu else {},
         )
 
-    def _arcs(self, layer: LayerSizes) -> int:
-        """Arcs that a sum goes over, those of drawn slots alone."""
-        return layer.inner_arcs + int(layer.halo_arcs * self._config.sampling_rate)
-
-    def _density(self, part: Part, first: LayerSizes) -> float | None:
-        """Share that is set of what layer 0 multiplies; None where that is dense."""
-        density = density_of(part)
-        return aggregate_density(density, first) if self._config.precompute else density
-
-    def _compute_s(self, index: int, layer: LayerSizes, density: float | None) -> float:
-        """Sums, products and elementwise passes of one graph layer, forward and backward.
-
-        A product of sparse rows is a sum of a row of the weight for each entry, of which `density` are set.
-        """
-        config, machine = self._config, self._machine
-        width_in, width_out = self._widths[index : index + 2]
-        width, multiplied = sent_width(config, self._widths, index, input_first=self._input_first)
-        input_layer = index == 0 and not config.input_linear
-        fixed = index == 0 and config.precompute
-        sums = 0 if fixed else 1 if input_layer and not multiplied else 2
-        attention = 3 if config.model == "gat" else 1
-        rows = layer.source if multiplied and config.model != "sage" else layer.destination
-        weights = 2 if config.model == "sage" else 1
-        products = 2 if input_layer else 3
-        input_columns = width_in * (1 if density is None else density)
-        passes = 2.5 * layer.destination * width_out + (layer.source * input_columns if input_layer else 0)
-        products_s = (
-            2 * width_in / machine.products_per_s
-            if density is None
-            else input_columns * self._number / machine.sum_bytes_per_s
-        )
-        return (
-            attention * sums * self._arcs(layer) * width * self._row_number / machine.sum_bytes_per_s
-            + products * weights * rows * width_out * products_s
-            + passes * self._row_number / machine.pass_bytes_per_s
-        )
-
-    def _linear_s(self, layers: Sequence[LayerSizes]) -> float:
-        """Products of the linear layers, of the one before the graph layers and of residuals."""
-        config, widths = self._config, self._widths
-        flops = 6 * layers[-1].destination * sum(a * b for a, b in config.linear_sizes(widths))
-        flops += sum(
-            6 * layer.destination * widths[index] * widths[index + 1]
-            for index, layer in enumerate(layers)
-            if config.skips_through_weight(widths, index)
-        )
-        if config.input_linear:
-            flops += 4 * layers[0].source * self._manifest.num_features * config.hidden
-        return flops / self._machine.products_per_s
-
-    def _received(self, rank: int, place: int) -> tuple[int, int]:
-        """Bytes of features and gradients that a rank receives in one layer; the mirror of what is sent."""
-        layer = self._epoch.layers[place]
-        feature_row = _per_row(layer.feature_bytes, layer.sent_rows)
-        gradient_row = _per_row(layer.gradient_bytes, layer.received_rows)
-        return round(layer.received_rows[rank] * feature_row), round(layer.sent_rows[rank] * gradient_row)
-
-    def _exposed_s(
-        self,
-        layers: Sequence[LayerSizes],
-        sent: Sequence[tuple[int, int]],
-        received: Sequence[tuple[int, int]],
-        compute: float,
-    ) -> float:
-        """Transfer that is not hidden: behind a layer's own work, or (pipeline) behind all computation."""
-        machine, exposed, total = self._machine, 0.0, 0.0
-        for place, layer in enumerate(self._epoch.layers):
-            hidden = self._hidden_s(layer.layer, layers[layer.layer], layer.width)
-            for out, back, hides in zip(sent[place], received[place], hidden, strict=True):
-                transfer = max(out, back) / machine.link_bytes_per_s + machine.latency_s
-                total += transfer
-                exposed += max(0.0, transfer - hides)
-        return max(0.0, total - compute) if self._config.pipeline else exposed
-
-    def _hidden_s(self, index: int, layer: LayerSizes, width: int) -> tuple[float, float]:
-        """What a layer computes while its rows fly, and while their gradients do: see nn/conv.py."""
-        machine, config = self._machine, self._config
-        width_in, width_out = self._widths[index : index + 2]
-        _, multiplied = sent_width(config, self._widths, index, input_first=self._input_first)
-        inner = layer.inner_arcs * width * self._row_number / machine.sum_bytes_per_s
-        product = 2 * layer.destination * width_in * width_out / machine.products_per_s
-        forward = 1 if config.model == "sage" else 0
-        backward = {"sage": 2, "gcn": 0, "gat": 0}[config.model] + int(
-            config.model != "gat" and not multiplied
-        )
-        return inner + forward * product, inner + backward * product
+    def _memory(self, part: Part) -> dict[str, int]:
+        machine = self._machine
+        predicted = worker_bytes(self._sizes[part.index], part, self._config, machine.base_bytes)
+        process = {"process": predicted.pop("process")}
+        return process | {name: round(machine.memory_factor * count) for name, count in predicted.items()}
 
 
-def _per_row(nbytes: Sequence[int], rows: Sequence[int]) -> float:
-    return sum(nbytes) / max(1, sum(rows))
+def _reduce_s(nbytes: int, parts: int, machine: Machine) -> float:
+    """A ring: every worker passes on a share of all that is summed, twice around."""
+    turns = 2 * (parts - 1)
+    return turns * (min(IDLE_LATENCY_S, machine.latency_s) + nbytes / parts / machine.link_bytes_per_s)

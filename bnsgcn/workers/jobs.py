@@ -66,6 +66,24 @@ def train_here(
     return summary
 
 
+def rehearse_here(parts_dir: Path, config: TrainConfig) -> list[dict[str, Any]]:
+    """What one worker a part measures in a few epochs, by rank; see plan/rehearsal.py.
+
+    Raises:
+        UserError: the machine, the parts and the options do not fit together.
+    """
+    workers = read_manifest(parts_dir).parts
+    check_workers(workers)
+    job = Job(
+        task="rehearse",
+        workers=workers,
+        threads=config.threads,
+        timeout_s=config.timeout_s,
+        arguments={"parts_dir": str(parts_dir), "config": config.to_json()},
+    )
+    return run_local(job)
+
+
 def on_run(run_dir: Path, task: TaskName, arguments: dict[str, Any], *, relayed: bool = False) -> Any:
     """Rank 0's result of a task on a run's parts.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bnsgcn.record.tracker import Tracker
     from bnsgcn.track.choice import Shown
 
-TaskName = Literal["train", "evaluate", "predict", "round_trip"]
+TaskName = Literal["train", "evaluate", "predict", "rehearse", "round_trip"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -122,6 +122,17 @@ def predict(run_dir: str, out: str, **wanted: Any) -> list[int]:
     return list(predict_run(run_dir, out, **wanted))
 
 
+def rehearse(parts_dir: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Train a few epochs for the planner; this worker's measurements."""
+    from bnsgcn.config import TrainConfig
+    from bnsgcn.plan.rehearsal import measure_epochs
+    from bnsgcn.run import joined
+
+    options = TrainConfig.from_json(config)
+    with joined(options) as world:
+        return measure_epochs(world, parts_dir, options)
+
+
 def round_trip(megabytes: int, backend: BackendName = "gloo", device: DeviceName = "cpu") -> dict[str, float]:
     """Send rows to the next rank and back; seconds, and whether they came back unchanged."""
     import torch
@@ -151,6 +162,7 @@ TASKS: dict[TaskName, Callable[..., Any]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "rehearse": rehearse,
     "round_trip": round_trip,
 }
 

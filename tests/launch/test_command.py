@@ -217,9 +217,19 @@ def test_plan(command: Command, two_parts: Path) -> None:
     ended = command("plan", two_parts, "--grid", "--link-gbit-s", "0.001")
     assert ended.out.count("<- take this") == 1
     assert max(len(line) for line in ended.out.splitlines()) <= 80
-    assert len(json.loads(command("plan", two_parts, "--grid", "--json").out)["plans"]) == 16
+    assert len(json.loads(command("plan", two_parts, "--grid", "--json").out)["plans"]) == 27
     assert "a worker needs" in command("plan", two_parts, "--memory-gb", "0.001").mistake()
     assert "--link-gbit-s is 0, must be above 0" in command("plan", two_parts, "--link-gbit-s", "0").mistake()
+
+
+def test_plan_after_a_rehearsal(command: Command, two_parts: Path) -> None:
+    ended = command(
+        "plan", two_parts, "--calibrate", "--json", "--layers", "2", "--hidden", "8", "--threads", "1"
+    )
+    assert (ended.status, ended.err) == (0, "rehearsing some epochs\n"), ended
+    (plan,) = json.loads(ended.out)["plans"]
+    assert plan["machine"]["compute_factor"] != 1
+    assert 0 < plan["epoch_s"] < 60
 
 
 def test_inspect_draws(command: Command, two_parts: Path, tmp_path: Path) -> None:

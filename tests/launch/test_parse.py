@@ -100,7 +100,7 @@ def test_values_arrive() -> None:
         ("plan x --memory-gb -1", "--memory-gb is -1, must be above 0"),
         ("plan x --link-gbit-s nan", "--link-gbit-s is nan, must be finite"),
         ("plan x --link-gbit-s -inf", "--link-gbit-s is -inf, must be finite"),
-        ("plan x --link-gbit-s 0", "--link-gbit-s is 0, must be above 0; 16 is loopback"),
+        ("plan x --link-gbit-s 0", "--link-gbit-s is 0, must be above 0; leave it out for one machine"),
     ],
 )
 def test_a_mistake_is_one_line(line: str, message: str) -> None:

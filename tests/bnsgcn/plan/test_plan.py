@@ -67,15 +67,26 @@ def test_the_choice_follows_the_link_and_the_memory(folder: Path) -> None:
     def chosen(link_bytes_per_s: float) -> Choice:
         return choose(grid(folder, CONFIG, dataclasses.replace(FAST, link_bytes_per_s=link_bytes_per_s)))
 
-    fast, middling, slow, slowest = (chosen(link) for link in (1e12, 6e7, 3e7, 3e5))
+    choices = [chosen(link) for link in (1e12, 1e8, 3e7, 1e7, 3e6)]
+    fast, slowest = choices[0], choices[-1]
     assert fast.plan.config == CONFIG
     assert fast.reason.startswith("exact")
-    assert middling.reason.startswith("--wire-dtype bf16: 1.")
-    assert slow.plan.config.pipeline
-    assert slow.plan.config.sampling_rate == 1
-    assert slowest.plan.config.sampling_rate == 0.01
+    sent = [choice.plan.sent.sent_bytes for choice in choices]
+    assert sent == sorted(sent, reverse=True)  # a slower link, fewer bytes
+    assert slowest.plan.config.wire_dtype == "int8"
+    assert "--sampling-rate 0.1 --sampler importance" in slowest.reason
     with pytest.raises(ValueError, match="partition into more than 2 parts"):
         choose(grid(folder, CONFIG, FAST), memory_bytes=10**6)
+
+
+def test_the_grid_goes_from_exact_to_all_that_can_be_less(folder: Path) -> None:
+    configs = [each.config for each in grid(folder, CONFIG, FAST)]
+    assert configs[0] == CONFIG
+    assert {config.wire_dtype for config in configs} == {"fp32", "bf16", "int8"}
+    assert all(config.sampler == "importance" for config in configs if config.sampling_rate < 1)
+    assert all(config.pipeline for config in configs if config.smooth_features)
+    last = configs[-1]
+    assert (last.sampling_rate, last.wire_dtype, last.smooth_gradients) == (0.1, "int8", True)
 
 
 def test_kernels_for_a_gpu_are_not_measured_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
