@@ -174,7 +174,8 @@ class Prediction:
 
     def _mean(self, field: str) -> float:
         steps = [step for work in self._work for step in work.steps()]
-        return sum(getattr(step, field) for step in steps) / len(self._parts)
+        total: float = sum(getattr(step, field) for step in steps)
+        return total / len(self._parts)
 
     def plan(self) -> RunPlan:
         """All costs, with the workers played together."""
