@@ -18,7 +18,7 @@ from bnsgcn.plan.device_memory import device_bytes
 from bnsgcn.plan.machine import IDLE_LATENCY_S, Machine
 from bnsgcn.plan.memory import PlannedSizes, parameter_count, worker_bytes
 from bnsgcn.plan.timeline import Network, Played, play
-from bnsgcn.plan.work import Work
+from bnsgcn.plan.work import EpochWork
 from partition.store import Part, open_part, read_manifest
 
 STEADY_EPOCH = 2
@@ -149,7 +149,7 @@ class Prediction:
         sizes = PlannedSizes(parts, config, sent)
         self._sizes = [sizes.on(part) for part in parts]
         self._work = [
-            Work(part, layers, self._epoch, config, machine)
+            EpochWork(part, layers, self._epoch, config, machine)
             for part, layers in zip(parts, self._sizes, strict=True)
         ]
 

@@ -22,7 +22,7 @@ _SOON = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
+class EpochStep:
     """One thing that a worker does.
 
     compute: for `seconds`, `extra_s` of draws, packing and smoothing, and `transport_s` of the threads that
@@ -60,15 +60,15 @@ class Played:
 class _Worker:
     """Where a worker is in its steps."""
 
-    def __init__(self, steps: Sequence[Step], epochs: int, factors: tuple[float, float]) -> None:
+    def __init__(self, steps: Sequence[EpochStep], epochs: int, factors: tuple[float, float]) -> None:
         self._factors = factors
-        self.steps = [*steps, Step(kind="reduce")]
+        self.steps = [*steps, EpochStep(kind="reduce")]
         self.epoch, self.at = 0, -1
         self.left_s = 0.0
         self.waiting_s, self.computing_s = [0.0] * epochs, [0.0] * epochs
 
     @property
-    def step(self) -> Step:
+    def step(self) -> EpochStep:
         return self.steps[self.at]
 
     @property
@@ -83,7 +83,7 @@ class _Worker:
 
 
 def play(
-    workers: Sequence[Sequence[Step]],
+    workers: Sequence[Sequence[EpochStep]],
     network: Network,
     at_once: float = math.inf,
     factors: tuple[float, float] = (1.0, 1.0),
@@ -102,7 +102,7 @@ class _Play:
 
     def __init__(
         self,
-        workers: Sequence[Sequence[Step]],
+        workers: Sequence[Sequence[EpochStep]],
         network: Network,
         at_once: float,
         factors: tuple[float, float],

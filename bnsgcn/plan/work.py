@@ -27,7 +27,7 @@ from bnsgcn.config import TrainConfig, WireDtype
 from bnsgcn.plan.bytes import EpochBytes, LayerBytes, multiplies_input, sent_width
 from bnsgcn.plan.machine import Machine
 from bnsgcn.plan.memory import LayerSizes, aggregate_density, density_of
-from bnsgcn.plan.timeline import Step
+from bnsgcn.plan.timeline import EpochStep
 from partition.store import Part
 
 PACKING: dict[WireDtype, tuple[float, float]] = {
@@ -61,7 +61,7 @@ class _Layer:
     density: float | None
 
 
-class Work:
+class EpochWork:
     """The steps of one worker's epoch under one configuration."""
 
     def __init__(
@@ -80,9 +80,9 @@ class Work:
         lanes = {lane.layer: lane for lane in epoch.layers}
         self._layers = [self._layer(index, sizes, lanes.get(index)) for index, sizes in enumerate(layers)]
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[EpochStep]:
         """In the order in which they are done."""
-        found: list[Step] = []
+        found: list[EpochStep] = []
         for layer in self._layers:
             found += self._forward(layer)
         found.append(self._compute(self._head()))
@@ -115,7 +115,7 @@ class Work:
 
     # ---- forward and backward of a layer ----
 
-    def _forward(self, layer: _Layer) -> list[Step]:
+    def _forward(self, layer: _Layer) -> list[EpochStep]:
         sizes, fixed = layer.sizes, self._is_fixed(layer)
         rows = sizes.destination if fixed else sizes.source
         before = self._pass_s(rows * layer.width_in * self._input_share(layer))
@@ -130,7 +130,7 @@ class Work:
             after += own
         return self._exchanged(layer, before + self._overhead(), behind, after, forward=True)
 
-    def _backward(self, layer: _Layer) -> list[Step]:
+    def _backward(self, layer: _Layer) -> list[EpochStep]:
         sizes, fixed = layer.sizes, self._is_fixed(layer)
         rows = sizes.destination if fixed or not layer.multiplied else sizes.source
         of_weights = self._product_s(layer, rows) + (self._weights - 1) * self._product_s(
@@ -150,7 +150,7 @@ class Work:
 
     def _exchanged(
         self, layer: _Layer, before: float, behind: float, after: float, *, forward: bool
-    ) -> list[Step]:
+    ) -> list[EpochStep]:
         """`before` is computed, rows leave, `behind` is computed while they fly and `after` with them."""
         lane = layer.lane
         if lane is None:
@@ -170,16 +170,16 @@ class Work:
         name = f"{layer.index} {'forward' if forward else 'backward'}"
         return [
             self._compute(before + out / rate, packing * out / rate),
-            Step(kind="post", lane=name, sent=tuple(leaving)),
+            EpochStep(kind="post", lane=name, sent=tuple(leaving)),
             self._compute(behind, transport_s=self._transport_s(leaving)),
-            Step(kind="wait", lane=name, age=int(config.pipeline)),
+            EpochStep(kind="wait", lane=name, age=int(config.pipeline)),
             self._compute(after + into / rate, unpacking * into / rate, self._transport_s(arriving)),
         ]
 
     # ---- seconds ----
 
-    def _compute(self, seconds: float = 0.0, extra_s: float = 0.0, transport_s: float = 0.0) -> Step:
-        return Step(kind="compute", seconds=seconds, extra_s=extra_s, transport_s=transport_s)
+    def _compute(self, seconds: float = 0.0, extra_s: float = 0.0, transport_s: float = 0.0) -> EpochStep:
+        return EpochStep(kind="compute", seconds=seconds, extra_s=extra_s, transport_s=transport_s)
 
     def _transport_s(self, counts: Sequence[int]) -> float:
         """What moving messages of so many bytes takes at one end."""

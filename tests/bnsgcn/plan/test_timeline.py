@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from bnsgcn.plan.timeline import Network, Step, play
+from bnsgcn.plan.timeline import Network, EpochStep, play
 
 LINK = Network(bytes_per_s=100.0, latency_s=0.0, reduce_s=0.0)
 
 
-def compute(seconds: float) -> Step:
-    return Step(kind="compute", seconds=seconds)
+def compute(seconds: float) -> EpochStep:
+    return EpochStep(kind="compute", seconds=seconds)
 
 
-def exchange(rank: int, nbytes: int, behind: float, *, workers: int = 2, age: int = 0) -> list[Step]:
+def exchange(rank: int, nbytes: int, behind: float, *, workers: int = 2, age: int = 0) -> list[EpochStep]:
     """Rows to every other worker, `behind` seconds of computing, and the wait for theirs."""
     sent = tuple(0 if peer == rank else nbytes for peer in range(workers))
     return [
-        Step(kind="post", lane="x", sent=sent),
+        EpochStep(kind="post", lane="x", sent=sent),
         compute(behind),
-        Step(kind="wait", lane="x", age=age),
+        EpochStep(kind="wait", lane="x", age=age),
     ]
 
 
-def epoch_s(steps: list[list[Step]], network: Network = LINK, at_once: float = float("inf")) -> float:
+def epoch_s(steps: list[list[EpochStep]], network: Network = LINK, at_once: float = float("inf")) -> float:
     return play(steps, network, at_once).epoch_s
 
 
@@ -64,16 +64,16 @@ def test_messages_of_one_worker_share_its_link_and_workers_share_cores() -> None
 def test_delays_and_the_reduction_are_added_and_factors_tell_kinds_of_work_apart() -> None:
     slow = Network(bytes_per_s=100.0, latency_s=0.5, reduce_s=0.25)
     assert epoch_s([exchange(rank, 100, 0) for rank in range(2)], slow) == pytest.approx(1.75)
-    step = Step(kind="compute", seconds=1.0, extra_s=10.0, transport_s=100.0)
+    step = EpochStep(kind="compute", seconds=1.0, extra_s=10.0, transport_s=100.0)
     assert play([[step]], LINK, factors=(2.0, 3.0)).epoch_s == pytest.approx(132)
 
 
 def test_workers_that_wait_for_each_other_for_ever_are_a_mistake_of_ours() -> None:
-    stuck = [[Step(kind="wait", lane="x")], [compute(1)]]
+    stuck = [[EpochStep(kind="wait", lane="x")], [compute(1)]]
     assert epoch_s(stuck) == pytest.approx(1)  # nobody posts in this lane: nothing to wait for
     never = [
-        [Step(kind="wait", lane="x"), *exchange(0, 1, 0)],
-        [Step(kind="wait", lane="x"), *exchange(1, 1, 0)],
+        [EpochStep(kind="wait", lane="x"), *exchange(0, 1, 0)],
+        [EpochStep(kind="wait", lane="x"), *exchange(1, 1, 0)],
     ]
     with pytest.raises(AssertionError, match="waits for another"):
         epoch_s(never)
