@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnsgcn.plan.timeline import Network, EpochStep, play
+from bnsgcn.plan.timeline import EpochStep, Network, play
 
 LINK = Network(bytes_per_s=100.0, latency_s=0.0, reduce_s=0.0)
 
