@@ -326,6 +326,62 @@ def _draw_errors(canvas: Canvas, *, lines: Sequence[dict[str, Any]], rates: Sequ
     canvas.label_ends(axes, ends)
 
 
+ERRORS = {
+    "importance": ("importance draws", "c0"),
+    "p=0.1, ": ("uniform, pipeline, int8", "c7"),
+    "p=": ("uniform draws", "c2"),
+    "cache": ("halo cache", "c3"),
+    "pipeline": ("pipeline", "c4"),
+    "": ("bf16, int8", "c6"),
+}
+"""How settings' names begin, what they are called, and their colour."""
+
+
+def compared_errors(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each fixed setting of each cell beside auto's smallest error at no more bytes, if there is one."""
+    rows = []
+    for line in lines:
+        auto = [tuple(pair) for name, pair in line["found"].items() if name.startswith("auto")]
+        for name, (sent, error) in line["found"].items():
+            if not name.startswith("auto"):
+                within = [own for bytes_sent, own in auto if bytes_sent <= 1.02 * sent]
+                share = sent / line["exact_bytes"]
+                cell = {"graph": line["graph"], "cut": line["cut"], "setting": name}
+                rows.append(cell | {"share": share, "error": error, "auto": min(within, default=None)})
+    return rows
+
+
+def error_picture(rows: Sequence[dict[str, Any]]) -> Chart:
+    """Each setting's error over auto's at no more bytes: a dot for a setting in a graph and cut, above 1."""
+    compared = [row for row in rows if row["auto"]]
+    middle = statistics.median(row["error"] / row["auto"] for row in compared)
+    return Chart(
+        name="error_per_byte",
+        title=f"At the same bytes a fixed setting's error is {middle:.1f} times auto's in the median",
+        draw=functools.partial(_draw_error_ratios, rows=compared),
+        height=330,
+    )
+
+
+def _draw_error_ratios(canvas: Canvas, *, rows: Sequence[dict[str, Any]]) -> None:
+    axes = canvas.axes(top=60)
+    axes.set(xscale="log", yscale="log")
+    kinds = {row["setting"]: next(kind for kind in ERRORS if row["setting"].startswith(kind)) for row in rows}
+    for kind, (_, colour) in ERRORS.items():
+        chosen = [row for row in rows if kinds[row["setting"]] == kind]
+        shares, ratios_ = [row["share"] for row in chosen], [row["error"] / row["auto"] for row in chosen]
+        axes.plot(shares, ratios_, "o", ms=4, alpha=0.7, color=light(colour), mew=0)
+    axes.axhline(1.0, color=light("muted"), lw=1.2)
+    ticks = [0.01, 0.03, 0.1, 0.3, 1]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    highest = max(row["error"] / row["auto"] for row in rows)
+    marks = [mark for mark in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if mark <= 1.5 * highest]
+    axes.set_yticks(marks, [f"{mark:g}" for mark in marks], minor=False)
+    axes.minorticks_off()
+    canvas.heads(axes, "error of sums, over auto's", "bytes, of those of an exact epoch")
+    canvas.legend([(words, light(colour)) for words, colour in ERRORS.values()])
+
+
 # ---- all of them again ----
 
 
@@ -348,6 +404,7 @@ ALL: dict[str, Callable[[], Chart]] = {
     "accuracy": lambda: scores_picture(read_runs(RESULTS / "accuracy.jsonl"), "accuracy"),
     "accuracy_long": lambda: scores_picture(read_runs(RESULTS / "accuracy_long.jsonl"), "accuracy_long"),
     "epoch": lambda: epoch_picture(_raw("epoch")),
+    "error_per_byte": lambda: error_picture(compared_errors(read_runs(RESULTS / "error_per_byte.jsonl"))),
     "link": lambda: link_picture(_raw("link")),
     "memory": lambda: memory_picture(_raw("memory"), 100),
     "variance": lambda: variance_picture(_raw("variance")),

@@ -13,6 +13,7 @@ import queue
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bnsgcn.train.trainer import Trainer
 from partition.store import Part, open_part
 
 JOB_TIMEOUT_S = 900.0
+Body = Callable[[World, Part, TrainConfig], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,8 @@ def _train(world: World, part: Part, config: TrainConfig) -> dict[str, Any]:
     start = time.perf_counter()
     summary = Trainer(world, part, build_model(part.manifest, config), config, listener=curve).fit()
     scores = [(e["epoch"] + 1, e["val_score"], e["test_score"]) for e in curve.epochs if "val_score" in e]
-    return {**summary, "curve": scores, "run_s": time.perf_counter() - start}
+    sent = sum(e["comm/sent_bytes"] for e in curve.epochs)
+    return {**summary, "sent_bytes": sent, "curve": scores, "run_s": time.perf_counter() - start}
 
 
 def _next(jobs: Any, parent: int) -> Job | None:
@@ -71,7 +74,7 @@ def _next(jobs: Any, parent: int) -> Job | None:
     return None
 
 
-def _work(rank: int, size: int, rendezvous: str, jobs: Any, answers: Any) -> None:
+def _work(rank: int, size: int, rendezvous: str, jobs: Any, answers: Any, body: Body) -> None:
     parent = os.getppid()
     torch.set_num_threads(1)
     world = World.join(rendezvous, rank=rank, size=size, timeout_s=JOB_TIMEOUT_S)
@@ -80,7 +83,7 @@ def _work(rank: int, size: int, rendezvous: str, jobs: Any, answers: Any) -> Non
         try:
             if job.parts_dir not in opened:
                 opened = {job.parts_dir: open_part(job.parts_dir, rank, verify=False)}
-            answers.put((rank, _train(world, opened[job.parts_dir], TrainConfig.from_json(job.config)), None))
+            answers.put((rank, body(world, opened[job.parts_dir], TrainConfig.from_json(job.config)), None))
         except Exception:
             answers.put((rank, None, traceback.format_exc()))
             break
@@ -90,8 +93,9 @@ def _work(rank: int, size: int, rendezvous: str, jobs: Any, answers: Any) -> Non
 class Group:
     """`size` workers; use as a context manager."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, body: Body = _train) -> None:
+        """`body`: what a job is, a function of a module."""
+        self._size, self._body = size, body
 
     def __enter__(self) -> Group:
         spawn = mp.get_context("spawn")
@@ -100,7 +104,9 @@ class Group:
         self._answers = spawn.Queue()
         rendezvous = str(Path(self._folder.name) / "rendezvous")
         self._processes = [
-            spawn.Process(target=_work, args=(rank, self._size, rendezvous, self._jobs[rank], self._answers))
+            spawn.Process(
+                target=_work, args=(rank, self._size, rendezvous, self._jobs[rank], self._answers, self._body)
+            )
             for rank in range(self._size)
         ]
         for process in self._processes:
@@ -108,7 +114,7 @@ class Group:
         return self
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Train once; rank 0's summary with the curve of (epochs, validation score, test score)."""
+        """Rank 0's answer; of a training its summary, with the curve of (epochs, validation, test score)."""
         for jobs in self._jobs:
             jobs.put(job)
         answers: dict[int, dict[str, Any]] = {}

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, get_type_hints
 
 from bnsgcn.earlier import of_now
@@ -24,6 +24,8 @@ ActivationName = Literal["relu", "leaky-relu", "elu", "gelu"]
 InitName = Literal["uniform", "xavier"]
 OptimizerName = Literal["adam", "adamw"]
 ScheduleName = Literal["constant", "cosine", "plateau"]
+PolicyName = Literal["fixed", "auto"]
+AimName = Literal["time", "bytes"]
 SamplerName = Literal["uniform", "importance"]
 FirstEpoch = Literal["exact", "zeros"]
 WireDtype = Literal["fp32", "bf16", "fp16", "int8", "int4"]
@@ -36,6 +38,11 @@ MetricName = Literal["accuracy", "micro-f1", "macro-f1", "roc-auc", "average-pre
 BALANCED = "balanced"
 """Class weights that make all classes count alike."""
 YEAR_S = 365 * 24 * 3600.0
+FIXED_OPTIONS = (
+    *("sampling_rate", "sampler", "draw_per_layer", "halo_cache", "pipeline", "first_epoch"),
+    *("smooth_features", "smooth_gradients", "wire_dtype", "gradient_wire_dtype"),
+)
+AUTO_OPTIONS = ("aim", "tolerance", "max_bytes", "replay")
 PRUNE_BELOW = 0.9
 """A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
 
@@ -126,6 +133,16 @@ class TrainConfig(Shape):
     """Where the input features stay: device, or host (pinned memory of the machine, read piece by piece by
     layer 0, for graphs whose features a GPU has no room for)."""
 
+    policy: PolicyName = "fixed"
+    """Who chooses what is exchanged: fixed, the options below; auto, by what is measured as it trains."""
+    aim: AimName = "time"
+    """What --policy auto saves: time (exact wherever transfers hide), or bytes, whatever the link."""
+    tolerance: float = 0.3
+    """Points of the validation score that --policy auto may cost, above 0."""
+    max_bytes: float = 0.0
+    """With --policy auto, bytes that all workers may send in the mean epoch of the run; 0 = no limit."""
+    replay: str | None = None
+    """With --policy auto, a run folder whose decisions hold again, epoch by epoch; nothing is measured."""
     sampling_rate: float = 1.0
     """Share of each boundary list that is sent in an epoch, in [0, 1]; 1 = exact."""
     sampler: SamplerName = "importance"
@@ -181,6 +198,7 @@ class TrainConfig(Shape):
         self._check_training()
         self._check_steps()
         self._check_exchange()
+        self._check_policy()
         self._check_record()
 
     def _check_model(self) -> None:
@@ -262,6 +280,27 @@ class TrainConfig(Shape):
                 "--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none"
             )
 
+    def _check_policy(self) -> None:
+        fixed, auto = self._given(FIXED_OPTIONS), self._given(AUTO_OPTIONS)
+        if self.policy == "fixed" and auto:
+            raise UserError(f"--{auto[0]} is for --policy auto, --policy is fixed; leave one out")
+        if self.policy == "auto" and fixed:
+            raise UserError(
+                f"--policy auto chooses what is exchanged, --{fixed[0]} does so too; leave one out"
+            )
+        at_least("max-bytes", self.max_bytes, 0)
+        if not self.tolerance > 0:
+            raise UserError(
+                f"--tolerance is {self.tolerance:g}, must be above 0; exact training is --policy fixed"
+            )
+        if self.saves_bytes and self.eval_every == 0:
+            raise UserError("--tolerance is measured by validation scores, --eval-every is 0; try 10")
+
+    def _given(self, names: Iterable[str]) -> list[str]:
+        """Those that are not left at their default, as the command line has them."""
+        changed = (name for name in names if getattr(self, name) != getattr(type(self), name))
+        return [f"{name.replace('_', '-')} {getattr(self, name)}" for name in changed]
+
     def _check_record(self) -> None:
         for name in self.tracked:
             fitting("track", name, TrackerName)
@@ -279,6 +318,11 @@ class TrainConfig(Shape):
             raise UserError(
                 f"--profile {self.profile} is not within --epochs {self.epochs}; name earlier ones"
             )
+
+    @property
+    def saves_bytes(self) -> bool:
+        """Whether --policy auto goes by bytes, not by time."""
+        return self.policy == "auto" and (self.aim == "bytes" or self.max_bytes > 0)
 
     @property
     def tracked(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from bnsgcn.auto.recorded_decisions import decisions_of
 from bnsgcn.capacity import check_threads, core_count, memory_bytes, most_threads
 from bnsgcn.config import TrainConfig
 from bnsgcn.device.place import local_size, means_cuda, memory_of
@@ -83,6 +84,8 @@ def train_worker(
     config.check_own(own)
     chosen_metric(config, manifest), validation_nodes(config, manifest)
     check_smoothing(manifest, config)
+    if config.replay is not None:
+        decisions_of(Path(config.replay), config, manifest)
     with joined(config) as world:
         usable_kernels(config, world.device)
         agree(world, config, manifest)

@@ -273,6 +273,7 @@ THEMES = {
         *("optimizer", "lr", "lr_schedule", "lr_patience", "warmup", "weight_decay"),
         *("clip_norm", "ema", "label_smoothing"),
     ),
+    "policy": ("policy", "aim", "tolerance", "max_bytes", "replay"),
     "sampling": ("sampling_rate", "sampler", "draw_per_layer", "halo_cache"),
     "staleness": ("pipeline", "first_epoch", "smooth_features", "smooth_gradients", "smooth_window"),
     "wire": ("wire_dtype", "gradient_wire_dtype"),

@@ -78,6 +78,7 @@ ROOMS = (
     "record",
     "local",
     "exchange",
+    "auto",
     "nn",
     "train",
     "plan",

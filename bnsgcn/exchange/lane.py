@@ -18,11 +18,13 @@ from torch import Tensor
 from bnsgcn.dist import World
 from bnsgcn.exchange.clock import Clock
 from bnsgcn.exchange.draws import DrawSource, LayerDraw
+from bnsgcn.exchange.gauge import Gauge, some_of
 from bnsgcn.exchange.mailbox import Flight, Mailbox, Smoother
 from bnsgcn.exchange.policy import Policy
 from bnsgcn.exchange.probe import Probe
 from bnsgcn.kernels import Block, Kernels, random_bits
 from bnsgcn.kernels.half_rows import wide
+from bnsgcn.local.boundary import as_index
 from bnsgcn.record.sent_bytes import SentBytes
 from bnsgcn.record.spans import Spans
 
@@ -55,7 +57,7 @@ class Lane:
         self._draws, self._policy, self._spans, self._sent = draws, policy, spans, sent.of_layer(layer)
         self._full = draws.full(layer)
         boundary, slots = self._full.send_rows.numel(), self._full.recv_slots.numel()
-        stale = {"stale": policy.pipeline, "first_exact": policy.first_exact}
+        stale = {"stale": self._policy.is_stale(0), "first_exact": policy.first_exact}
         self._features = Mailbox(f"layer {layer} features", **stale)
         self._gradients = Mailbox(f"layer {layer} gradients", **stale)
         self._feature_smoother = Smoother(slots, policy.feature_decay) if policy.feature_decay else None
@@ -64,6 +66,7 @@ class Lane:
         self._origin = torch.full((slots,), -1, dtype=torch.int64, device=world.device)
         self._asked = False
         self._probe: Probe | None = None
+        self._gauge: Gauge | None = None
         self._first = 0
 
     def prepare(self, epoch: int) -> None:
@@ -74,11 +77,13 @@ class Lane:
     def post_features(self, h: Tensor, scale: Tensor | None) -> None:
         """Boundary rows of h [C, F], times `scale` [C], leave under this epoch's draw."""
         epoch, dtype, columns = self._clock.epoch, h.dtype, h.shape[1]
-        wire = self._policy.feature_wire
+        wire = self._policy.feature_wire_in(self._layer, epoch)
         with self._spans.measure("draw"):
             draw = self._draws.draw(self._layer, epoch)
         if self._asked:
             self._probe, self._asked = Probe(epoch, self._exact_rows(h, scale)), False
+        if self._gauge is not None:
+            self._gauge_rows(self._gauge, h, scale)
         received = wire.room(sum(draw.recv_splits), columns, h)
         with self._world.leaving(h, scale):
             key = self._key(random_bits.Stream.FEATURE_ROUNDING)
@@ -137,9 +142,26 @@ class Lane:
 
     def watch_sum(self, found: Tensor, exact: Callable[[Arrival], Tensor]) -> None:
         """Show the probe an aggregate beside what `exact` makes of every halo row of this epoch."""
+        if self._gauge is not None:
+            self._gauge.saw_sum(found)
         if self._probe is not None:
             with torch.no_grad():
                 self._probe.saw_sum(found, exact(Arrival(self._probe.fresh, self._full.block, None)))
+
+    def gauge(self) -> None:
+        """Have rows and sums of the epoch that has begun measured."""
+        self._gauge = Gauge()
+
+    def gauged(self) -> Gauge:
+        """What was measured, which is done with."""
+        found, self._gauge = self._gauge, None
+        return found or Gauge()
+
+    def _gauge_rows(self, gauge: Gauge, h: Tensor, scale: Tensor | None) -> None:
+        places, splits = some_of(self._full.send_splits)
+        index = self._full.send_rows[as_index(places, self._world.device)]
+        rows = self._kernels.gather_rows(h, index, scale=None if scale is None else scale[index])
+        gauge.saw_rows(rows, splits, self._policy.wires, self._key(random_bits.Stream.FEATURE_ROUNDING))
 
     def telemetry(self) -> dict[str, float]:
         """What the probe saw, which is done with; empty when nobody asked for one. Collective."""
@@ -158,7 +180,7 @@ class Lane:
 
     def post_gradients(self, gradient: Tensor, draw: LayerDraw) -> None:
         """The gradient of the halo rows goes back to their owners, under the draw that they came with."""
-        wire = self._policy.gradient_wire
+        wire = self._policy.gradient_wire_in(self._layer, self._clock.epoch)
         index = draw.recv_slots if self._policy.cache else None
         received = wire.room(sum(draw.send_splits), gradient.shape[1], gradient)
         with self._world.leaving(gradient):
@@ -197,12 +219,18 @@ class Lane:
         self._features.drain()
         self._gradients.drain()
 
+    def turn(self, epoch: int) -> None:
+        """Before `epoch`: start anew where it is to be stale and the one before was not, or the opposite."""
+        if self._policy.is_stale(epoch) != self._policy.is_stale(epoch - 1):
+            self.drain()
+            self.begin(epoch)
+
     def begin(self, epoch: int) -> None:
         """Let `epoch` be the first one of this lane, which nothing was sent through yet."""
         self._first = epoch
         self._draws.begin(epoch)
-        self._features.begin(epoch)
-        self._gradients.begin(epoch)
+        for mailbox in (self._features, self._gradients):
+            mailbox.begin(epoch, stale=self._policy.is_stale(epoch))
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, drained."""

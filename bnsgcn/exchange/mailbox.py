@@ -56,9 +56,13 @@ class Mailbox:
         self._flights: dict[int, Flight] = {}
         self._first = 0
 
-    def begin(self, epoch: int) -> None:
-        """Let `epoch` be the first one, before which nothing was posted."""
+    def begin(self, epoch: int, *, stale: bool | None = None) -> None:
+        """Let `epoch` be the first one, before which nothing was posted.
+
+        `stale`: from here on; None = as before.
+        """
         self._flights, self._first = {}, epoch
+        self._stale = self._stale if stale is None else stale
 
     def post(self, epoch: int, flight: Flight) -> None:
         """Keep `flight`; posting twice in an epoch is a RuntimeError."""

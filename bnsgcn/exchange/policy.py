@@ -6,9 +6,11 @@ The choices are orthogonal; any combination is a run. With all of them off the e
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
-from bnsgcn.config import TrainConfig
+from bnsgcn.config import TrainConfig, WireDtype
 from bnsgcn.exchange.draws import Sampling
+from bnsgcn.exchange.settings import Settings
 from bnsgcn.exchange.wire import Wire
 from bnsgcn.kernels import Kernels
 
@@ -29,6 +31,22 @@ class Policy:
     feature_decay: float = 0.0
     gradient_decay: float = 0.0
     cache: bool = False
+    settings: Settings | None = None
+    """What holds in each epoch in place of rate, wire dtype and staleness, where these change."""
+    wires: Mapping[WireDtype, Wire] = dataclasses.field(default_factory=dict)
+    """What settings choose from."""
+
+    def feature_wire_in(self, layer: int, epoch: int) -> Wire:
+        """How a layer's rows travel in an epoch."""
+        return self.feature_wire if self.settings is None else self.wires[self.settings.of(epoch).wire(layer)]
+
+    def gradient_wire_in(self, layer: int, epoch: int) -> Wire:
+        """How their gradients travel."""
+        return self.gradient_wire if self.settings is None else self.feature_wire_in(layer, epoch)
+
+    def is_stale(self, epoch: int) -> bool:
+        """Whether rows and gradients of the epoch before are used in an epoch."""
+        return self.pipeline if self.settings is None else self.settings.of(epoch).pipeline
 
 
 def exact_policy(kernels: Kernels) -> Policy:
@@ -39,6 +57,8 @@ def exact_policy(kernels: Kernels) -> Policy:
 
 def exchange_policy(config: TrainConfig, kernels: Kernels) -> Policy:
     """Draws, staleness, smoothing, caching and wire precision, as the options say."""
+    if config.policy == "auto":
+        return _chosen_policy(config, kernels)
     decay = 1 - 1 / config.smooth_window
     return Policy(
         feature_wire=Wire(config.wire_dtype, kernels),
@@ -49,6 +69,28 @@ def exchange_policy(config: TrainConfig, kernels: Kernels) -> Policy:
         feature_decay=decay if config.smooth_features else 0.0,
         gradient_decay=decay if config.smooth_gradients else 0.0,
         cache=config.halo_cache,
+    )
+
+
+CHOOSABLE: tuple[WireDtype, ...] = ("fp32", "bf16", "int8", "int4")
+"""Number formats that `--policy auto` chooses from."""
+
+
+def _chosen_policy(config: TrainConfig, kernels: Kernels) -> Policy:
+    """Exact until somebody says otherwise (auto/controller.py)."""
+    wires = {dtype: Wire(dtype, kernels) for dtype in CHOOSABLE}
+    return Policy(
+        feature_wire=wires["fp32"],
+        gradient_wire=wires["fp32"],
+        sampling=Sampling(
+            rate=1.0,
+            seed=config.seed,
+            per_layer=True,
+            scaled=config.model != "gat",
+            importance=config.model,
+        ),
+        settings=Settings(),
+        wires=wires,
     )
 
 

@@ -83,7 +83,9 @@ def read_run(path: Path) -> RecordedRun:
 
 def history_of(lines: Sequence[Mapping[str, Any]]) -> History:
     """The lines of a file, as columns."""
-    names = dict.fromkeys(name for line in lines for name in line)
+    names = dict.fromkeys(
+        name for line in lines for name, value in line.items() if not isinstance(value, list)
+    )
     columns: History = {name: np.array([as_number(line.get(name)) for line in lines]) for name in names}
     return columns | ({"epoch": columns["epoch"].astype(np.int64)} if columns else {})
 

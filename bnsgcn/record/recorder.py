@@ -35,7 +35,7 @@ class Recorder:
         self._world, self._run = world, run
         self._listener = Silent() if listener is None or world.rank else listener
         lines = Silent() if run is None or world.rank else JsonLines(run)
-        self._trackers = Several(lines, self._listener)
+        self._lines, self._trackers = lines, Several(lines, self._listener)
         self._epochs: list[dict[str, float]] = []
 
     def start(self, epoch: int, facts: dict[str, Any]) -> None:
@@ -49,13 +49,20 @@ class Recorder:
             facts = facts | {"run_dir": str(self._run.path)}
         self._trackers.on_start(facts)
 
-    def epoch(self, own: dict[str, float], more: Mapping[str, float]) -> None:
-        """Write an epoch down: this rank's measurements, those of all, and `more`. Collective."""
+    def epoch(
+        self, own: dict[str, float], more: Mapping[str, float], beside: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write an epoch down: this rank's measurements, those of all, and `more`. Collective.
+
+        Args:
+            beside: what is no number, for `metrics.jsonl` alone.
+        """
         merged = measurements.of_all_ranks(self._world, own) | dict(more)
         self._epochs.append(merged)
         if self._run is not None:
             self._run.log_rank(self._world.rank, own)
-        self._trackers.on_epoch(merged)
+        self._lines.on_epoch(merged | dict(beside or {}))
+        self._listener.on_epoch(merged)
 
     def sync(self) -> None:
         """Make what was written so far survive a power failure."""

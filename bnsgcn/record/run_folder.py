@@ -44,6 +44,8 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "plateau": ("epochs", "eval_every"),
 }
 """Which of them do decide it after all, since this --lr-schedule goes by them."""
+HELD_BY_BYTES = ("epochs", "eval_every")
+"""And those that `--aim bytes` and `--max-bytes` go by."""
 
 
 class PartsIdentity(Protocol):
@@ -199,7 +201,7 @@ class RunFolder:
         self._check_own(found.own, own)
 
     def _check_options(self, old: TrainConfig, new: TrainConfig) -> None:
-        may_change = MAY_CHANGE.difference(HELD_BY[old.lr_schedule])
+        may_change = MAY_CHANGE.difference(HELD_BY[old.lr_schedule], HELD_BY_BYTES if old.saves_bytes else ())
         for name, value in new.to_json().items():
             before = getattr(old, name)
             if name not in may_change and value != before:

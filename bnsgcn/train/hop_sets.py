@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,13 @@ from bnsgcn.exchange.clock import Clock
 from bnsgcn.exchange.draws import DrawSource, FullDraws, draw_source
 from bnsgcn.exchange.lane import Lane
 from bnsgcn.exchange.policy import Policy, exact_policy, exchange_policy
+from bnsgcn.exchange.set_draws import set_draws
+from bnsgcn.exchange.settings import Setting
 from bnsgcn.kernels import Kernels
 from bnsgcn.kernels.host_rows import HostRows
 from bnsgcn.kernels.input_rows import Input
 from bnsgcn.kernels.sparse_rows import SparseRows
-from bnsgcn.local.blocks import BlockBuilder, LayerBlocks, View, degrees, training_view, whole_view
+from bnsgcn.local.blocks import BlockBuilder, Degrees, LayerBlocks, View, degrees, training_view, whole_view
 from bnsgcn.local.boundary import BoolArray, IntArray, as_index
 from bnsgcn.nn.conv import Conv
 from bnsgcn.nn.hop import Hop, Rows
@@ -74,6 +77,9 @@ class HopSet:
     layers: list[LayerBlocks]
     hops: list[Hop]
     features: Input
+    policy: Policy
+    draws: DrawSource | None = None
+    """None without peers."""
 
     @property
     def lanes(self) -> list[Lane]:
@@ -88,6 +94,8 @@ class HopSet:
     def begin(self, epoch: int, *, watched: bool = False) -> None:
         """Start `epoch`; `watched`: with a probe on the lowest lane, for `telemetry` to tell of."""
         self.clock.epoch = epoch
+        for lane in self.lanes:
+            lane.turn(epoch)
         for lane in self.lanes[:1] if watched else ():
             lane.watch()
 
@@ -132,6 +140,7 @@ class _ViewHops:
             known: another set of the same view whose aggregate is taken over where the rows are the same.
         """
         world, layers = self._stage.world, self._builder.layers(depth, targets)
+        draws: DrawSource | None = None
         hops = [self._hop(index, layer) for index, layer in enumerate(layers)]
         features, exchanging = self._features(layers[0].source), dict(enumerate(layers))
         if precompute is not None:
@@ -140,10 +149,29 @@ class _ViewHops:
         if world.size > 1:
             base = layers[min(exchanging, default=0)]
             base_degrees = self._degrees[0][base.destination], self._degrees[1][base.source]
-            draws = draw_source(world, exchanging, base_degrees, policy.sampling)
+            draws = self._draws(exchanging, base_degrees, policy)
             for index in exchanging:
                 hops[index] = dataclasses.replace(hops[index], lane=self._lane(index, draws, policy))
-        return HopSet(world=world, clock=self._stage.clock, layers=layers, hops=hops, features=features)
+        return HopSet(
+            world=world,
+            clock=self._stage.clock,
+            layers=layers,
+            hops=hops,
+            features=features,
+            policy=policy,
+            draws=draws,
+        )
+
+    def _draws(
+        self, exchanging: Mapping[int, LayerBlocks], base_degrees: tuple[Degrees, Degrees], policy: Policy
+    ) -> DrawSource:
+        """Draws at the rate of the options, or at those of each epoch's setting, exact to begin with."""
+        world, settings = self._stage.world, policy.settings
+        if settings is None or not exchanging:
+            return draw_source(world, exchanging, base_degrees, policy.sampling)
+        assert policy.sampling is not None
+        settings.put(0, Setting.whole(sorted(exchanging), world.size))
+        return set_draws(world, exchanging, base_degrees, policy.sampling, settings)
 
     def _hop(self, index: int, layer: LayerBlocks) -> Hop:
         stage, device = self._stage, self._stage.world.device

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bnsgcn.auto.controller import Controller
 from bnsgcn.exchange.lane import Lane
 from bnsgcn.train.average import WeightAverage
 from bnsgcn.train.checkpoint import Checkpoints
@@ -36,9 +37,11 @@ class Keeper:
         progress: Progress,
         lanes: Sequence[Lane],
         average: WeightAverage | None = None,
+        controller: Controller | None = None,
     ) -> None:
         self._checkpoints, self._model, self._optimizer = checkpoints, model, optimizer
         self._progress, self._lanes, self._average = progress, lanes, average
+        self._controller = controller
         self._best_weights: dict[str, Tensor] | None = None
 
     def save(self) -> None:
@@ -62,6 +65,8 @@ class Keeper:
         }
         if self._average is not None:
             shared["trained"] = self._average.others
+        if self._controller is not None:
+            shared["auto"] = self._controller.state()
         own = {"lanes": [lane.state() for lane in self._lanes]}
         self._checkpoints.save(progress.epoch, shared, own, best=best)
 
@@ -85,6 +90,8 @@ class Keeper:
             for lane in self._lanes:
                 lane.begin(self._progress.epoch)
             return
+        if self._controller is not None:
+            self._controller.load(shared["auto"])
         for lane, state in zip(self._lanes, own["lanes"], strict=True):
             lane.load(_moved(state, next(self._model.parameters()).device))
 

@@ -34,6 +34,7 @@ from bnsgcn.train.agreement import agree
 from bnsgcn.train.average import WeightAverage
 from bnsgcn.train.buffers import check_buffers
 from bnsgcn.train.checkpoint import Checkpoints
+from bnsgcn.train.choosing import controller_of, follow_recorded
 from bnsgcn.train.evaluate import Scores, evaluate, first_non_finite_layer, logits_of
 from bnsgcn.train.gradients import FlatGradients
 from bnsgcn.train.hop_sets import HopSet, HopSets, Stage
@@ -116,7 +117,8 @@ class Trainer:
         self._optimizer = (optimizer or make_adam(config))(list(self.model.parameters()))
         self._rates = Rates(self._optimizer, schedule or schedule_of(config, self.progress))
         self._average = WeightAverage(self.model.parameters(), config.ema) if config.ema else None
-        self._recorder = Recorder(world, run, listener)
+        self._auto = controller_of(self.training, config)
+        self._run, self._recorder = run, Recorder(world, run, listener)
         self._profile = None
         if config.profile is not None and run is not None:
             self._profile = Profile(world, self.model, self.progress, config.profiled, run.path)
@@ -127,6 +129,7 @@ class Trainer:
             progress=self.progress,
             lanes=self.training.lanes,
             average=self._average,
+            controller=self._auto,
         )
 
     @property
@@ -162,7 +165,7 @@ class Trainer:
             better = scores is not None and self.progress.note(scores, self.config)
             # Before the checkpoint: an epoch that is not trained again has its line.
             found = {} if scores is None else {"val_score": scores.val, "test_score": scores.test}
-            self._recorder.epoch(measured, found)
+            self._recorder.epoch(measured, found, {} if self._auto is None else self._auto.told())
             if better or self._checkpoint_is_due(evaluated=scores is not None):
                 self.save()
         self.training.drain()
@@ -181,6 +184,8 @@ class Trainer:
         if self.config.resume and self._keeper.holds_any():
             self.load("latest")
         manifest = self.part.manifest
+        if self._auto is not None:
+            follow_recorded(self.world, self._auto, self.config, manifest, self._run)
         self._recorder.start(
             self.progress.epoch,
             {
@@ -213,6 +218,8 @@ class Trainer:
         self.model.train()
         stage.sent.reset()
         every = self.config.telemetry_every
+        if self._auto is not None:
+            self._auto.begin(epoch)
         self.training.begin(epoch, watched=bool(every) and epoch % every == 0)
         self._rates.begin(epoch)
         with stage.spans.measure("epoch"):
@@ -233,6 +240,8 @@ class Trainer:
         if epoch == 0:
             check_buffers(self.world, self.model)
         measured = measurements.of_rank(epoch, self.progress.loss, stage.spans.collect(), stage.sent)
+        if self._auto is not None:
+            self._auto.end(epoch, measured, self.progress.best_val if self.progress.best_epoch >= 0 else None)
         return measured | self.training.telemetry()
 
     def _stop_at_non_finite(self, epoch: int) -> None:

@@ -36,8 +36,9 @@ def validation_nodes(config: TrainConfig, manifest: Manifest) -> int:
             )
         return 0
     if not config.val_share:
+        too = ", --tolerance is measured with them" if config.policy == "auto" else ""
         raise UserError(
-            f"{manifest.name} has 0 validation nodes, and the best checkpoint is chosen by them; "
+            f"{manifest.name} has 0 validation nodes, and the best checkpoint is chosen by them{too}; "
             f"--val-share 0.1 takes a tenth of its {manifest.num_train} training nodes"
         )
     if manifest.num_train < 2:

@@ -28,6 +28,7 @@ from bnsgcn.exchange.sampling import (
     draw_uniform,
     inclusion_probabilities,
 )
+from bnsgcn.exchange.settings import Setting
 from bnsgcn.exchange.wire import Wire
 from bnsgcn.kernels import random_bits, select
 from bnsgcn.pending import Pending
@@ -100,11 +101,14 @@ def mean_over_draws(world: World, folder: Path, config: TrainConfig, biased: boo
     """The largest difference between the mean over all draws and the exact aggregate, and their number."""
     exact = aggregate(trainer_of(world, folder, BASE), 0)
     trainer = trainer_of(world, folder, config)
+    uniform = config.policy == "fixed" and config.sampler == "uniform"
+    if config.policy == "auto":
+        put_rates(trainer)
     mean, epoch, total = torch.zeros_like(exact), 0, 0.0
     current: dict[str, Any] = {}
 
     def replaced(*args: Any, **names: Any) -> ListDraw:
-        if config.sampler == "uniform":
+        if uniform:
             draws = uniform_draws(names["rows"], config.sampling_rate)
         else:
             draws = systematic_draws(args[0])
@@ -115,7 +119,7 @@ def mean_over_draws(world: World, folder: Path, config: TrainConfig, biased: boo
             current["chance"] = chance if current["index"] < len(draws) else 0.0
         return dataclasses.replace(draw, scale=np.ones_like(draw.scale)) if biased else draw
 
-    name = "draw_uniform" if config.sampler == "uniform" else "draw_systematic"
+    name = "draw_uniform" if uniform else "draw_systematic"
     with mock.patch.object(sampling, name, replaced):
         while epoch == 0 or epoch < current["number"]:
             current["index"] = epoch
@@ -155,6 +159,25 @@ def check_the_mean(folder: Path, config: TrainConfig, tmp_path: Path) -> None:
     for difference, draws in run_ranks(mean_over_draws, 2, tmp_path, folder, config, False):
         assert difference < 1e-12
         assert draws == math.comb(LIST, round(rate * LIST)) if sampler == "uniform" else draws > 1
+
+
+def put_rates(trainer: Any) -> None:
+    """Rates such as auto sets them: others in every layer and for every peer."""
+    settings, layers = trainer.training.policy.settings, trainer.training.draws.layers
+    rates = 0.2 + 0.15 * np.arange(4 * len(layers)).reshape(len(layers), 2, 2)
+    settings.put(0, Setting(layers=layers, rates=rates, wires=("fp32",) * len(layers)))
+
+
+@pytest.mark.multi
+@pytest.mark.parametrize("model", ["sage", "gcn"])
+def test_the_mean_under_rates_that_auto_sets_is_the_full_aggregate(
+    model: Any, tiny: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(BASE, policy="auto", model=model)
+    for difference, draws in run_ranks(mean_over_draws, 2, tmp_path, tiny, config, False):
+        assert difference < 1e-12
+        assert draws > 1
+    assert min(each for each, _ in run_ranks(mean_over_draws, 2, tmp_path, tiny, config, True)) > 0.1
 
 
 @pytest.mark.multi

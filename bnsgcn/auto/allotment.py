@@ -1,0 +1,117 @@
+"""The setting whose error is the smallest at its bytes: reverse water-filling over layers, peers and rates.
+
+With the price m of a byte given, every list takes the rate that makes error + m bytes the smallest, by
+itself, and every layer the number format whose lists then come out best. Lists whose error m bytes cannot
+buy off stay thin, as components below the water level do in rate-distortion theory. One number, m, so leads
+from the whole exchange to the thinnest; it is found by halving.
+
+    L layers that exchange   P parts   G rates   W number formats
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from bnsgcn.auto.figures import Figures
+from bnsgcn.auto.prices import GRID, Prices
+from bnsgcn.config import WireDtype
+from bnsgcn.exchange.sampling import FloatArray
+from bnsgcn.exchange.settings import Setting
+
+_HALVINGS = 60
+_MOST, _LEAST = 1e6, 1e-18
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Allotment:
+    """A setting with what is expected of it.
+
+    bytes: payload of an epoch, all ranks, both directions.   error: root of the sum over layers of the
+    relative square error of their aggregates.
+    """
+
+    setting: Setting
+    bytes: float
+    error: float
+
+
+class Market:
+    """All that can be had, at what it costs in bytes and in error."""
+
+    def __init__(self, prices: Prices, figures: Figures) -> None:
+        self._prices, self._figures = prices, figures
+        self._wires: tuple[WireDtype, ...] = figures.wires
+        level = np.maximum(figures.levels, np.finfo(float).tiny)[:, None, None, None]
+        size = figures.row_squares[..., None]
+        rounding = figures.rounding.T[:, :, None, None, None]  # [W, L, 1, 1, 1]
+        whole = prices.weight[..., None]
+        self._error = size * ((1 + rounding) * prices.thinned - whole) / level
+        self._bytes = figures.row_bytes.T[:, :, None, None, None] * prices.rows
+        self._open = np.where(prices.useful, 0.0, np.inf)
+
+    def at(self, price: float) -> Allotment:
+        """What is taken where a byte costs `price` in square error."""
+        cost = self._error + price * self._bytes + self._open
+        best = (len(GRID) - 1 - cost[..., ::-1].argmin(-1))[..., None]  # of equals the whole: of empty lists
+        total = np.take_along_axis(cost, best, -1).sum((2, 3, 4))  # [W, L]
+        wire = total.argmin(0)
+        layers = np.arange(len(self._prices.layers))
+        chosen = best[wire, layers]
+        return self.of(
+            Setting(
+                layers=self._prices.layers,
+                rates=GRID[chosen[..., 0]],
+                wires=tuple(self._wires[each] for each in wire),
+            )
+        )
+
+    def within_bytes(self, most: float) -> Allotment:
+        """The smallest error for at most `most` bytes; the thinnest there is where that is still more."""
+        return self._at_least(lambda found: found.bytes <= most)
+
+    def within_error(self, most: float) -> Allotment:
+        """The fewest bytes with at most the error `most`; the finest there is where that is still more."""
+        return self._at_most(lambda found: found.error <= most)
+
+    def of(self, setting: Setting) -> Allotment:
+        """A setting whose rates are on the grid, with what is expected of it."""
+        wire = np.array([self._wires.index(each) for each in setting.wires], np.int64)
+        layers = np.arange(len(self._prices.layers))
+        place = np.searchsorted(GRID, setting.rates)[..., None]
+        return Allotment(
+            setting=setting,
+            bytes=float(np.take_along_axis(self._bytes[wire, layers], place, -1).sum()),
+            error=_root(np.take_along_axis(self._error[wire, layers], place, -1)),
+        )
+
+    def pairs(self, setting: Setting) -> tuple[FloatArray, int]:
+        """Bytes that every rank sends to every other in an epoch [P, P], and in how many messages."""
+        wire = np.array([self._wires.index(each) for each in setting.wires], np.int64)
+        layers = np.arange(len(self._prices.layers))
+        place = np.searchsorted(GRID, setting.rates)[..., None]
+        there = np.take_along_axis(self._bytes[wire, layers], place, -1).sum((0, 3)) / 2
+        return there + there.T, 2 * len(layers)
+
+    def _at_least(self, holds: Callable[[Allotment], bool]) -> Allotment:
+        """Where a byte costs the least for which `holds`, which then does for all higher prices."""
+        low, high = _LEAST, _MOST
+        for _ in range(_HALVINGS):
+            middle = (low * high) ** 0.5
+            low, high = (low, middle) if holds(self.at(middle)) else (middle, high)
+        return self.at(high)
+
+    def _at_most(self, holds: Callable[[Allotment], bool]) -> Allotment:
+        """Where a byte costs the most for which `holds`, which then does for all lower prices."""
+        low, high = _LEAST, _MOST
+        for _ in range(_HALVINGS):
+            middle = (low * high) ** 0.5
+            low, high = (middle, high) if holds(self.at(middle)) else (low, middle)
+        return self.at(low)
+
+
+def _root(squares: FloatArray) -> float:
+    """Of a sum; expected square errors are differences, which rounding may leave just below 0."""
+    return float(np.sqrt(max(0.0, float(squares.sum()))))
