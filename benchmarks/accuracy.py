@@ -4,6 +4,7 @@
     python -m benchmarks.accuracy --minutes 30     starts no run after so long, then reports what there is
     python -m benchmarks.accuracy --report         the table and the plot alone
     python -m benchmarks.accuracy --graphs minesweeper --cuts random:4 metis:4 --seeds 10 --record minesweeper
+    python -m benchmarks.accuracy --record auto --methods exact auto --graphs amazon-computers ... coauthor-cs
 
 minesweeper is a study of its own: its labels depend on neighbours many hops away, so that what is not
 exchanged is missed, and its model has to reach them (GraphSAGE 8 x 64).
@@ -64,6 +65,8 @@ BASES = {
     )
 }
 """Graphs that are trained otherwise. At lr 0.01 minesweeper's training stalls at 0.70, exact or not."""
+TOLERANCE = 0.3
+"""Points that auto is asked to stay within, its default."""
 UNIFORM: dict[str, Any] = {"sampler": "uniform"}
 SMOOTH: dict[str, Any] = {"smooth_features": True, "smooth_gradients": True}
 METHODS: dict[str, dict[str, Any]] = {
@@ -85,6 +88,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "int4": {"wire_dtype": "int4"},
     "importance p=0.5, int8": {"sampling_rate": 0.5, "wire_dtype": "int8"},
     "exact, bf16 products": {"amp": "bf16"},
+    "auto": {"policy": "auto", "aim": "bytes"},
     "importance p=0.1, pipeline, window 10, int8": {
         "sampling_rate": 0.1,
         "pipeline": True,
@@ -190,7 +194,7 @@ def run_study(study: Study, deadline: float) -> None:
                 "metric": summary["metric"],
                 "val": summary["val_score"],
                 "test": summary["test_score"],
-                "sent_bytes_per_epoch": summary["sent_bytes_per_epoch"],
+                "sent_bytes_per_epoch": summary["sent_bytes"] / summary["epochs"],
                 "run_s": round(summary["run_s"], 2),
                 "curve": [(epoch, round(val, 5)) for epoch, val, _ in summary["curve"]],
             }
@@ -240,6 +244,30 @@ def within_half_a_point(runs: list[Run], method: str) -> str:
     return f"{method}: {len(means) - len(outside)} of {len(means)} cells within 0.5 point of exact{tail}."
 
 
+def verdict_on_auto(runs: list[Run]) -> str:
+    """How many cells auto keeps within the tolerance, or one deviation of exact's seeds, and at what bytes."""
+    cells: dict[tuple[str, str], list[tuple[Run, Run]]] = {}
+    exact = {(r["graph"], r["cut"], r["seed"]): r for r in runs if r["method"] == "exact"}
+    for run in runs:
+        same = exact.get((run["graph"], run["cut"], run["seed"]))
+        if run["method"] == "auto" and same is not None:
+            cells.setdefault((run["graph"], run["cut"]), []).append((run, same))
+    rows = []
+    for (graph, cut), pairs in sorted(cells.items()):
+        lost = statistics.fmean(100 * (run["test"] - same["test"]) for run, same in pairs)
+        tests = [100 * same["test"] for _, same in pairs]
+        deviation = statistics.stdev(tests) if len(tests) > 1 else float("nan")
+        shares = [run["sent_bytes_per_epoch"] / same["sent_bytes_per_epoch"] for run, same in pairs]
+        share, most = statistics.fmean(shares), 0.25 if cut.startswith("random") else 0.1
+        held = ["yes" if kept else "no" for kept in (lost >= -TOLERANCE, lost >= -deviation, share <= most)]
+        rows.append([graph, cut, f"{lost:+.2f}", f"{deviation:.2f}", f"{share:.3f}", *held, str(len(pairs))])
+    within = sum(row[5] == "yes" for row in rows)
+    header = ("graph", "cut", "points", "deviation of exact", "bytes / exact")
+    header += (f"within {TOLERANCE}", "within a deviation", "bytes within 0.1, random 0.25", "seeds")
+    said = f"auto: {within} of {len(rows)} cells within {TOLERANCE} point of exact."
+    return f"{said}\n\n{table(header, rows)}"
+
+
 def report(study: Study, before: dict[str, Any]) -> None:
     """Write the record of the runs that are there."""
     runs = study.runs()
@@ -248,6 +276,7 @@ def report(study: Study, before: dict[str, Any]) -> None:
     graphs = [graph for graph in study.graphs if any(run["graph"] == graph for run in runs)]
     there = {run["method"] for run in runs}
     sections = [within_half_a_point(runs, method) for method in JUDGED if method in there]
+    sections += [verdict_on_auto(runs)] if "auto" in there else []
     for graph in graphs:
         for cut in study.cuts:
             chosen = [run for run in runs if (run["graph"], run["cut"]) == (graph, cut)]

@@ -85,6 +85,7 @@ SETUPS: dict[str, Setup] = {
         published="none: made for this project",
     ),
     "blogcatalog": Setup(config=_sage(epochs=120), columns=128, featureless=True),
+    "coauthor-cs": Setup(config=_sage(), columns=128),
     "minesweeper": Setup(
         config=_sage(layers=8, lr=0.003, epochs=200, eval_every=10, metric="roc-auc"),
         published="97.77 SAGE, tuned (Luo et al., NeurIPS 2024), deeper, with residuals",

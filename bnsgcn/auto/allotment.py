@@ -23,6 +23,9 @@ from bnsgcn.exchange.settings import Setting
 
 _HALVINGS = 60
 _MOST, _LEAST = 1e6, 1e-18
+STALE_COSTS = 4.0
+"""Times the square change of rows within an epoch: staleness does not average out, as unbiased draws do, and
+gradients are as late as rows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Allotment:
     """A setting with what is expected of it.
 
     bytes: payload of an epoch, all ranks, both directions.   error: root of the sum over layers of the
-    relative square error of their aggregates.
+    relative square error of their aggregates, of draws, rounding and staleness.
     """
 
     setting: Setting
@@ -51,6 +54,8 @@ class Market:
         self._error = size * ((1 + rounding) * prices.thinned - whole) / level
         self._bytes = figures.row_bytes.T[:, :, None, None, None] * prices.rows
         self._open = np.where(prices.useful, 0.0, np.inf)
+        share = (figures.row_squares * prices.weight).sum((1, 2)) / level[:, 0, 0, 0]
+        self._stale = float((STALE_COSTS * figures.gaps * share).sum())
 
     def at(self, price: float) -> Allotment:
         """What is taken where a byte costs `price` in square error."""
@@ -81,11 +86,16 @@ class Market:
         wire = np.array([self._wires.index(each) for each in setting.wires], np.int64)
         layers = np.arange(len(self._prices.layers))
         place = np.searchsorted(GRID, setting.rates)[..., None]
+        error = float(np.take_along_axis(self._error[wire, layers], place, -1).sum())
         return Allotment(
             setting=setting,
             bytes=float(np.take_along_axis(self._bytes[wire, layers], place, -1).sum()),
-            error=_root(np.take_along_axis(self._error[wire, layers], place, -1)),
+            error=max(0.0, error + (self._stale if setting.pipeline else 0.0)) ** 0.5,
         )
+
+    def late(self, found: Allotment) -> Allotment | None:
+        """The same an epoch late; None where it is not known how much rows change."""
+        return None if np.isnan(self._stale) else self.of(dataclasses.replace(found.setting, pipeline=True))
 
     def pairs(self, setting: Setting) -> tuple[FloatArray, int]:
         """Bytes that every rank sends to every other in an epoch [P, P], and in how many messages."""
@@ -110,8 +120,3 @@ class Market:
             middle = (low * high) ** 0.5
             low, high = (middle, high) if holds(self.at(middle)) else (low, middle)
         return self.at(low)
-
-
-def _root(squares: FloatArray) -> float:
-    """Of a sum; expected square errors are differences, which rounding may leave just below 0."""
-    return float(np.sqrt(max(0.0, float(squares.sum()))))

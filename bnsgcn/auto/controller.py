@@ -73,8 +73,12 @@ class Controller:
         first, setting = self._made[0].epoch, self._settings.of(epoch)
         self._looking = epoch > self._known_until and self._way.looks(epoch, first)
         self._measuring = self._looking and self._way.measures(epoch, first, setting)
-        for lane in self._lanes.values() if self._measuring else ():
-            lane.gauge()
+        comparing = epoch >= self._known_until and self._way.compares(epoch, first, setting)
+        for lane in self._lanes.values():
+            if self._measuring:
+                lane.gauge()
+            if comparing:
+                lane.remember()
 
     def end(self, epoch: int, own: Mapping[str, float], best: float | None) -> None:
         """After an epoch: decide on the next where that is due.

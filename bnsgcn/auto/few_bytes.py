@@ -79,6 +79,10 @@ class FewBytes:
         """Whether its rows and sums are measured: before every look."""
         return self.looks(epoch, first)
 
+    def compares(self, epoch: int, first: int, setting: Setting) -> bool:
+        """Whether its rows are kept: staleness saves no bytes."""
+        return False
+
     def decide(self, seen: Seen, memory: Mapping[str, Any]) -> Decision | None:
         """What holds from `seen.epoch` on; None = what did."""
         assert seen.market is not None

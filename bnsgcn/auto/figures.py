@@ -23,7 +23,8 @@ class Figures:
 
     row_squares: [L, P owners, P readers], mean square norm of the rows of each list.   levels: [L], square
     norm of the aggregate.   wires: [W].   rounding: [L, W], relative mean square error of rows.   row_bytes:
-    [L, W], of a row there and of its gradient back.
+    [L, W], of a row there and of its gradient back.   gaps: [L], relative square change of rows since the
+    epoch before, NaN where it was not measured.
     """
 
     row_squares: FloatArray
@@ -31,6 +32,7 @@ class Figures:
     wires: tuple[WireDtype, ...]
     rounding: FloatArray
     row_bytes: FloatArray
+    gaps: FloatArray
 
 
 def unmeasured(lists: tuple[int, ...], row_bytes: Mapping[WireDtype, int]) -> Figures:
@@ -45,6 +47,7 @@ def unmeasured(lists: tuple[int, ...], row_bytes: Mapping[WireDtype, int]) -> Fi
         wires=tuple(row_bytes),
         rounding=np.tile(np.arange(formats) * 1e-6, (layers, 1)),
         row_bytes=np.tile([2.0 * each for each in row_bytes.values()], (layers, 1)),
+        gaps=np.full(layers, np.nan),
     )
 
 
@@ -54,14 +57,16 @@ def reduced(world: World, gauges: Sequence[Gauge]) -> Figures:
     for gauge in gauges:
         assert gauge.row_squares is not None
         errors = [tried.error for tried in gauge.tried.values()]
-        mine += [*gauge.row_squares.tolist(), float(gauge.level), gauge.tried_level, *errors]
+        mine += [*gauge.row_squares.tolist(), float(gauge.level), gauge.gap, gauge.tried_level, *errors]
     gathered = world.all_gather(torch.tensor(mine, dtype=torch.float64, device=world.device)).cpu().numpy()
-    ranks = gathered.reshape(parts, len(gauges), parts + 2 + len(wires))
+    ranks = gathered.reshape(parts, len(gauges), parts + 3 + len(wires))
     sums = ranks[:, :, parts:].sum(0)
+    tried = np.maximum(sums[:, 2:3], np.finfo(float).tiny)
     return Figures(
         row_squares=np.moveaxis(ranks[:, :, :parts], 0, 1),
         levels=sums[:, 0],
         wires=wires,
-        rounding=sums[:, 2:] / np.maximum(sums[:, 1:2], np.finfo(float).tiny),
+        rounding=sums[:, 3:] / tried,
+        gaps=sums[:, 1] / tried[:, 0],
         row_bytes=np.array([[2.0 * each.tried[wire].row_bytes for wire in wires] for each in gauges]),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -38,13 +39,15 @@ class Gauge:
 
     row_squares: float64 [P], mean square norm of boundary rows for each reader, 0 where there are none.
     tried: every number format on some rows whose square norm is `tried_level`.   level: square norm of the
-    aggregate.
+    aggregate.   gap: square norm of what these rows changed by since the epoch before, NaN where those are
+    not known.
     """
 
     row_squares: Tensor | None = None
     tried: dict[WireDtype, Tried] = dataclasses.field(default_factory=dict)
     tried_level: float = 0.0
     level: Tensor | float = 0.0
+    gap: float = math.nan
 
     def saw_rows(
         self, rows: Tensor, splits: tuple[int, ...], wires: Mapping[WireDtype, Wire], key: int
@@ -58,6 +61,10 @@ class Gauge:
             error = (back - rows).double().pow(2).sum()
             row = wire.room(1, rows.shape[1], rows)
             self.tried[dtype] = Tried(float(error), row.numel() * row.element_size())
+
+    def saw_change(self, rows: Tensor, before: Tensor) -> None:
+        """The same rows [S, F] in this epoch and in the one before."""
+        self.gap = float((rows - before).double().pow(2).sum())
 
     def saw_sum(self, found: Tensor) -> None:
         """The layer's aggregate [D, F]."""

@@ -67,6 +67,7 @@ class Lane:
         self._asked = False
         self._probe: Probe | None = None
         self._gauge: Gauge | None = None
+        self._remembering, self._remembered = False, torch.empty(0)
         self._first = 0
 
     def prepare(self, epoch: int) -> None:
@@ -82,8 +83,8 @@ class Lane:
             draw = self._draws.draw(self._layer, epoch)
         if self._asked:
             self._probe, self._asked = Probe(epoch, self._exact_rows(h, scale)), False
-        if self._gauge is not None:
-            self._gauge_rows(self._gauge, h, scale)
+        if self._gauge is not None or self._remembering:
+            self._look_at_rows(h, scale)
         received = wire.room(sum(draw.recv_splits), columns, h)
         with self._world.leaving(h, scale):
             key = self._key(random_bits.Stream.FEATURE_ROUNDING)
@@ -152,16 +153,26 @@ class Lane:
         """Have rows and sums of the epoch that has begun measured."""
         self._gauge = Gauge()
 
+    def remember(self) -> None:
+        """Keep some rows of the epoch that has begun, for `gauge` in the next to tell how they change."""
+        self._remembering = True
+
     def gauged(self) -> Gauge:
         """What was measured, which is done with."""
         found, self._gauge = self._gauge, None
         return found or Gauge()
 
-    def _gauge_rows(self, gauge: Gauge, h: Tensor, scale: Tensor | None) -> None:
+    def _look_at_rows(self, h: Tensor, scale: Tensor | None) -> None:
         places, splits = some_of(self._full.send_splits)
         index = self._full.send_rows[as_index(places, self._world.device)]
         rows = self._kernels.gather_rows(h, index, scale=None if scale is None else scale[index])
-        gauge.saw_rows(rows, splits, self._policy.wires, self._key(random_bits.Stream.FEATURE_ROUNDING))
+        if self._gauge is not None:
+            key = self._key(random_bits.Stream.FEATURE_ROUNDING)
+            self._gauge.saw_rows(rows, splits, self._policy.wires, key)
+            if self._remembered.shape == rows.shape:
+                self._gauge.saw_change(rows, self._remembered)
+        self._remembered = rows if self._remembering else torch.empty(0)
+        self._remembering = False
 
     def telemetry(self) -> dict[str, float]:
         """What the probe saw, which is done with; empty when nobody asked for one. Collective."""

@@ -17,7 +17,7 @@ LAYERS, PARTS = (1, 2), 3
 WIRES = ("fp32", "bf16", "int8")
 
 
-def market(seed: int = 0) -> Market:
+def market(seed: int = 0, gap: float = np.nan) -> Market:
     """Lists of other lengths and weights, rows of other sizes, layers of other widths."""
     rng = np.random.default_rng(seed)
     shape = (len(LAYERS), PARTS, PARTS, len(GRID))
@@ -35,6 +35,7 @@ def market(seed: int = 0) -> Market:
         wires=WIRES,
         rounding=np.array([[0, 3e-6, 5e-5], [0, 3e-6, 5e-5]]),
         row_bytes=np.array([[256.0, 128, 72], [80, 40, 28]]),
+        gaps=np.full(2, gap),
     )
     return Market(Prices(LAYERS, rows, thinned, thinned[..., -1]), figures)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnsgcn.auto.allotment import Market
 from bnsgcn.auto.decision import Decision
 from bnsgcn.auto.few_bytes import FewBytes, error_limit
 from bnsgcn.auto.hiding import HIDDEN, Hiding
@@ -29,14 +30,19 @@ def link(alone_s: float) -> LinkSpeed:
 
 
 def epochs_on(
-    speed: LinkSpeed, looks: int, imbalance_s: float = 0.0, tolerance: float = 0.3
+    speed: LinkSpeed,
+    looks: int,
+    imbalance_s: float = 0.0,
+    tolerance: float = 0.3,
+    offered: Market = OFFERED,
 ) -> list[tuple[Decision, float]]:
-    """Decisions where half of the computation hides transfers, and the waiting share after each."""
-    way, seen = Hiding(tolerance=tolerance), Seen(epoch=0, setting=EXACT.setting, market=OFFERED, link=speed)
+    """Decisions where half of the computation hides transfers, all of it late ones, and the waiting share."""
+    way, seen = Hiding(tolerance=tolerance), Seen(epoch=0, setting=EXACT.setting, market=offered, link=speed)
     decision, found = way.first(seen), []
     for look in range(1, looks + 1):
         alone_s = speed.transfer_s(*OFFERED.pairs(decision.setting))
-        wait_s = max(0.0, alone_s - COMPUTE_S / 2) + imbalance_s
+        hides_s = COMPUTE_S * (1.0 if decision.setting.pipeline else 0.5)
+        wait_s = max(0.0, alone_s - hides_s) + imbalance_s
         found.append((decision, min(wait_s, alone_s) / (COMPUTE_S + wait_s)))
         times = Times(epoch_s=COMPUTE_S + wait_s, compute_s=COMPUTE_S, wait_s=wait_s)
         now = dataclasses.replace(seen, epoch=10 * look, setting=decision.setting, times=times)
@@ -48,7 +54,7 @@ def test_where_transfers_hide_exchange_stays_exact() -> None:
     for imbalance_s in (0.0, 0.5):  # waiting for another's work is no reason
         found = epochs_on(link(0.002), 5, imbalance_s)
         assert all(decision.setting.is_exact for decision, _ in found)
-        assert "nothing is to be gained" in found[-1][0].reason or imbalance_s
+        assert "exact: waiting for rows takes" in found[-1][0].reason
 
 
 @pytest.mark.parametrize("alone_s", [0.1, 0.5, 1.5])
@@ -65,11 +71,25 @@ def test_on_a_slow_link_the_nearest_to_exact_that_hides_is_found(alone_s: float)
     assert found[0][0].setting.is_exact == (alone_s < 1)
 
 
+@pytest.mark.parametrize("gap", [1e-4, 0.5])
+def test_rows_an_epoch_late_are_taken_where_they_change_little(gap: float) -> None:
+    found = epochs_on(link(0.5), 8, tolerance=3.0, offered=market(gap=gap))
+    last, waits = found[-1]
+    assert last.setting.pipeline == (gap < 0.1)
+    assert ("an epoch late" in last.reason) == last.setting.pipeline or "waiting" in last.reason
+    assert waits <= HIDDEN
+    if last.setting.pipeline:
+        fresh = epochs_on(link(0.5), 8, tolerance=3.0)[-1][0]
+        assert fresh.expected_error is not None
+        assert last.expected_error is not None
+        assert last.expected_error < fresh.expected_error
+
+
 def test_the_error_limit_is_not_passed_for_the_time() -> None:
     last = epochs_on(link(1000.0), 8)[-1][0]
     assert last.expected_error is not None
     assert last.expected_error <= error_limit(0.3)
-    assert "but for an error of at most" in last.reason
+    assert "pass the error limit" in last.reason
 
 
 def decided(way: FewBytes, scores: list[float | None]) -> list[Decision]:
