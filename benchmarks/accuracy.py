@@ -245,7 +245,7 @@ def within_half_a_point(runs: list[Run], method: str) -> str:
 
 
 def verdict_on_auto(runs: list[Run]) -> str:
-    """How many cells auto keeps within the tolerance, or one deviation of exact's seeds, and at what bytes."""
+    """The cells that auto keeps within the tolerance, or one deviation of exact's seeds, and their bytes."""
     cells: dict[tuple[str, str], list[tuple[Run, Run]]] = {}
     exact = {(r["graph"], r["cut"], r["seed"]): r for r in runs if r["method"] == "exact"}
     for run in runs:
