@@ -109,7 +109,9 @@ class FewBytes:
             )
         else:
             why = f"the fewest bytes at an error of {limit:.3g}"
-        kept |= {"limit": limit, "stalled": stalled + memory["trial"], "trial": False}
+        if memory["trial"] and not better:
+            stalled = STALLED_LOOKS + 1  # once is enough, until the score rises again
+        kept |= {"limit": limit, "stalled": stalled, "trial": False}
         return taken(seen, "coarse", why, market.within_error(limit), kept)
 
     def _fine(
