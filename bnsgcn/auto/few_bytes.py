@@ -92,7 +92,9 @@ class FewBytes:
             return self._fine(seen, seen.market, "fine", "the last epochs are fine", memory)
         return self._coarse_or_trial(seen, seen.market, memory)
 
-    def _coarse_or_trial(self, seen: Seen, market: Market, memory: Mapping[str, Any]) -> Decision:
+    def _coarse_or_trial(self, seen: Seen, market: Market, memory: Mapping[str, Any]) -> Decision | None:
+        if memory["trial"] and seen.evaluations == memory["evaluations"]:
+            return None  # nothing was scored in it yet
         before = memory["best"]
         better = before is None or (seen.best is not None and seen.best > before + self.tolerance / 100)
         stalled, limit = memory["stalled"], memory["limit"]
