@@ -22,9 +22,9 @@ FINE_SHARE = 0.15
 """Of the epochs, at the end."""
 FINE_ERROR = 0.25
 """Of the error that the coarse ones are allowed to begin with."""
-FIRST_WIRE: WireDtype = "int8"
-"""Unbiased, and within 0.05 point of exact in every cell of the accuracy study, at 0.29 of its bytes."""
-ERROR_AT_A_POINT = 0.365
+FIRST_WIRE: WireDtype = "int4"
+"""Of the first epoch, in which every row travels."""
+ERROR_AT_A_POINT = 0.3
 """The error of the aggregates, over all layers, that costs about a point while weights move; it costs as its
 square."""
 LOOK_EVERY = 10

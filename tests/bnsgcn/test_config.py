@@ -88,6 +88,21 @@ from partition.errors import UserError
         ({"smooth_window": 0.95}, r"--smooth-window is 0\.95, must be at least 1"),
         ({"device": "cpu", "backend": "nccl"}, "--backend nccl needs --device cuda; use --backend gloo"),
         ({"halo_cache": True}, r"--halo-cache .*--sampling-rate 1\.0"),
+        (
+            {"policy": "auto", "sampling_rate": 0.1},
+            r"--policy auto chooses what is exchanged, --sampling-rate 0\.1 does so too; leave one out",
+        ),
+        ({"policy": "auto", "pipeline": True}, "--policy auto .*, --pipeline True does so too"),
+        ({"policy": "auto", "wire_dtype": "int8"}, "--policy auto .*, --wire-dtype int8 does so too"),
+        ({"tolerance": 0.5}, r"--tolerance 0\.5 is for --policy auto, --policy is fixed; leave one out"),
+        ({"max_bytes": 1e6}, r"--max-bytes 1000000\.0 is for --policy auto"),
+        ({"replay": "runs/first"}, "--replay runs/first is for --policy auto"),
+        ({"policy": "auto", "tolerance": 0.0}, "--tolerance is 0, must be above 0; exact training is"),
+        ({"policy": "auto", "max_bytes": -1.0}, r"--max-bytes is -1\.0, must be at least 0"),
+        (
+            {"policy": "auto", "aim": "bytes", "eval_every": 0},
+            "--tolerance is measured by validation scores, --eval-every is 0; try 10",
+        ),
     ],
 )
 def test_a_wrong_value_is_named(options: dict[str, Any], message: str) -> None:
