@@ -89,7 +89,9 @@ def test_a_run_without_validation_nodes_says_how(parts_folder: PartsFolder, fold
     )
     with pytest.raises(UserError, match=rf"^{graph} tenth of its \d+ training nodes$"):
         trainer_of(World.single(), folders[1], dataclasses.replace(CONFIG, val_share=0.0))
-    with pytest.raises(UserError, match="chosen by them, --tolerance is measured with them; --val-share 0.1"):
+    with pytest.raises(
+        UserError, match=r"chosen by them, --tolerance is measured with them; --val-share 0.1"
+    ):
         trainer_of(World.single(), folders[1], dataclasses.replace(CONFIG, val_share=0.0, policy="auto"))
     with pytest.raises(
         UserError, match=r"^--val-share 0.3, but single has \d+ validation nodes; leave it out$"
