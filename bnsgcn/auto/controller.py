@@ -116,12 +116,16 @@ class Controller:
     # ---- what is measured ----
 
     def _unseen(self, epoch: int) -> Seen:
-        """Before the first epoch: the link alone is known, where anybody wants to know."""
-        if isinstance(self._way, Hiding):
+        """Before the first epoch, when the link alone is known."""
+        setting = self._settings.of(epoch)
+        return Seen(epoch=epoch, setting=setting, market=self._guessed(), link=self._measured_link())
+
+    def _measured_link(self) -> LinkSpeed | None:
+        """Measured once, where anybody wants to know."""
+        if self._link is None and isinstance(self._way, Hiding):
             most = float(self._prices.rows.max()) * self._width * self._number
             self._link = measure_link(self._world, most)
-        setting = self._settings.of(epoch)
-        return Seen(epoch=epoch, setting=setting, market=self._guessed(), link=self._link)
+        return self._link
 
     def _guessed(self) -> Market:
         """Where nothing was measured yet: rows are as wide as hidden layers, and alike."""
@@ -140,7 +144,7 @@ class Controller:
             setting=self._settings.of(epoch),
             market=self._market or self._guessed(),
             times=self._times(),
-            link=self._link,
+            link=self._measured_link(),
             sent_bytes=float(self._world.all_reduce(sent)),
             best=best,
             evaluations=(epoch - 1) // self._eval_every if self._eval_every else 0,

@@ -57,14 +57,14 @@ STOPS = (1, 4, 5, 7, 8, 11)
 
 
 def trainer_of(
-    world: World, folder: Path, config: TrainConfig, run_dir: Path, given: list[Decision] | None
+    world: World,
+    folder: Path,
+    config: TrainConfig,
+    run_dir: Path,
+    given: list[Decision] | None,
+    run: RunFolder | None = None,
 ) -> Trainer:
-    part = open_part(folder, world.rank)
-    run = RunFolder(run_dir)
-    if world.rank == 0:
-        run.create(config, part.manifest, folder)
-    world.barrier()
-    checkpoints = Checkpoints(run_dir, world)
+    part, checkpoints = open_part(folder, world.rank), Checkpoints(run_dir, world)
     model = build_model(part.manifest, config)
     trainer = Trainer(world, part, model, config, run=run, checkpoints=checkpoints)
     if given is not None:
@@ -80,7 +80,6 @@ def digests(
     for _ in range(EPOCHS):
         trainer.train_epoch()
         found.append(weights_digest(trainer.model))
-    trainer._recorder.close()
     return found
 
 
@@ -94,9 +93,7 @@ def stopped_everywhere(
         for _ in range(stop):
             first.train_epoch()
         first.save()
-        world.barrier()
-        again = dataclasses.replace(config, resume=True)
-        second = trainer_of(world, folder, again, run_dir / str(stop), given)
+        second = trainer_of(world, folder, config, run_dir / str(stop), given)
         second.load("latest")
         for _ in range(EPOCHS - stop):
             second.train_epoch()
@@ -128,7 +125,11 @@ def test_exact_decisions_are_the_exact_run_bit_by_bit(parts_folder: PartsFolder,
 
 
 def fitted(world: World, folder: Path, config: TrainConfig, run_dir: Path) -> tuple[str, dict[str, Any]]:
-    trainer = trainer_of(world, folder, config, run_dir, None)
+    run = RunFolder(run_dir)
+    if world.rank == 0:
+        run.create(config, read_manifest(folder), folder)
+    world.barrier()
+    trainer = trainer_of(world, folder, config, run_dir, None, run)
     summary = trainer.fit()
     return weights_digest(trainer.model), summary
 
@@ -140,7 +141,7 @@ def test_decisions_are_recorded_with_reasons_and_replayed(parts_folder: PartsFol
     lines = RunFolder(tmp_path / "first").metrics()
     made = decisions_in(lines, PARTS)
     assert [each.stage for each in made] == ["measure", "coarse", "coarse", "fine"]
-    assert [each.epoch for each in made] == [0, 1, 10, 11]
+    assert [each.epoch for each in made] == [0, 1, 10, 12]
     assert all(each.reason for each in made)
     assert "auto" not in RunFolder(tmp_path / "first").rank_metrics(0)[0]
     replayed = dataclasses.replace(BASE, replay=str(tmp_path / "first"))
