@@ -41,11 +41,11 @@ class ProfiledLane(Lane):
     @property
     def _due(self) -> int:
         """The epoch in which what is taken now was posted."""
-        return max(self._first, self._epoch - int(self._policy.pipeline))
+        return max(self._first, self._epoch - int(self._policy.is_stale(self._epoch)))
 
     def _marked(self, rows: str, posted: int, to: tuple[int, ...] | None = None) -> record_function:
         """`to`: boundary rows for each rank, where it is a post."""
         peers = None if to is None else tuple(rank for rank, count in enumerate(to) if count)
-        stale = self._policy.pipeline
+        stale = self._policy.is_stale(self._epoch)
         mark = Passage(layer=self._layer, rows=rows, posted=posted, stale=stale, peers=peers)
         return record_function(mark.to_text())
