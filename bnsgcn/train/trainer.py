@@ -219,7 +219,8 @@ class Trainer:
         stage.sent.reset()
         every = self.config.telemetry_every
         if self._auto is not None:
-            self._auto.begin(epoch)
+            with stage.spans.measure("epoch"):
+                self._auto.begin(epoch)
         self.training.begin(epoch, watched=bool(every) and epoch % every == 0)
         self._rates.begin(epoch)
         with stage.spans.measure("epoch"):
@@ -241,7 +242,9 @@ class Trainer:
             check_buffers(self.world, self.model)
         measured = measurements.of_rank(epoch, self.progress.loss, stage.spans.collect(), stage.sent)
         if self._auto is not None:
-            self._auto.end(epoch, measured, self.progress.best_val if self.progress.best_epoch >= 0 else None)
+            with stage.spans.measure("epoch"):  # of the next
+                best = self.progress.best_val if self.progress.best_epoch >= 0 else None
+                self._auto.end(epoch, measured, best)
         return measured | self.training.telemetry()
 
     def _stop_at_non_finite(self, epoch: int) -> None:
