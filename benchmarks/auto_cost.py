@@ -3,8 +3,8 @@
     python -m benchmarks.auto_cost                       both workloads, two workers of one thread
     python -m benchmarks.auto_cost products-like --rounds 5
 
-Both take turns, in pairs of rounds; auto's epochs include what it measures and decides. They cover its first
-looks, which measure most.
+Both take turns, in pairs of rounds. Auto's epochs include what it measures and decides, and are those of its
+first looks, which measure most; the sum over all epochs is what counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from benchmarks.ours import ours_contestant, workload_config
 from benchmarks.workloads import Skip, workload_parts
 
 MOST = 1.02
-HEADER = ("workload", "exact s", "auto s", "auto / exact", f"<= {MOST}", "bytes / exact")
+HEADER = (
+    "workload",
+    "exact s",
+    "auto s",
+    "auto / exact, by round",
+    "of all epochs",
+    f"<= {MOST}",
+    "bytes / exact",
+)
 
 
 def measure(workload: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -39,13 +47,17 @@ def measure(workload: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def row_of(workload: str, rounds: dict[str, Any]) -> list[str]:
     """One row of the table."""
-    ratio = ratios(rounds["auto"], rounds["exact"])
+    spent = {
+        name: sum(epoch["epoch_s"] for kept in found for epoch in kept) for name, found in rounds.items()
+    }
+    ratio = spent["auto"] / spent["exact"]
     sent = {name: found[-1][-1]["comm/sent_bytes"] for name, found in rounds.items()}
     return [
         workload,
         *(Spread.of(round_medians(rounds[name])).show(3) for name in ("exact", "auto")),
-        ratio.show(3),
-        "yes" if ratio.median <= MOST else "no",
+        ratios(rounds["auto"], rounds["exact"]).show(3),
+        f"{ratio:.3f}",
+        "yes" if ratio <= MOST else "no",
         f"{sent['auto'] / sent['exact']:.3f}",
     ]
 
