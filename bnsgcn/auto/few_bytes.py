@@ -2,7 +2,7 @@
 
 Falling compression reaches the full solution whatever the cut (VARCO, Cerviño et al., 2024): the error of
 early epochs is forgotten, that of the last ones is in the weights. So most epochs are as coarse as the error
-limit lets them be, and the last share has a quarter of that error. Where the score stalls earlier, a trial of
+limit lets them be, and the last share is as good as exact. Where the score stalls earlier, a trial of
 fine epochs tells whether the error holds it back: if they bring more than the tolerance, the limit is halved.
 """
 
@@ -20,7 +20,7 @@ from bnsgcn.exchange.settings import Setting
 
 FINE_SHARE = 0.15
 """Of the epochs, at the end."""
-FINE_ERROR = 0.25
+FINE_ERROR = 0.05
 """Of the error that the coarse ones are allowed to begin with."""
 FIRST_WIRE: WireDtype = "int4"
 """Of the first epoch, in which every row travels."""

@@ -114,7 +114,7 @@ def test_coarse_while_scores_rise_and_fine_in_the_end() -> None:
     assert [each.stage for each in made] == ["measure", "coarse", "coarse", "coarse", "coarse", "fine"]
     assert made[-1].epoch == way.fine_from == 34
     assert made[-1].expected_error is not None
-    assert made[-1].expected_error <= 0.25 * error_limit(0.3)
+    assert made[-1].expected_error <= 0.05 * error_limit(0.3)
     for each in made[1:-1]:
         assert each.expected_error is not None
         assert each.expected_error <= error_limit(0.3)
