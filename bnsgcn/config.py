@@ -10,11 +10,12 @@ import dataclasses
 import functools
 import re
 import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_type_hints
 
 from bnsgcn.earlier import of_now
 from bnsgcn.fitting import at_least, fitting, within
+from bnsgcn.policy_options import PolicyOptions
 from bnsgcn.shape import Shape
 from partition.errors import UserError, nearest
 
@@ -38,17 +39,12 @@ MetricName = Literal["accuracy", "micro-f1", "macro-f1", "roc-auc", "average-pre
 BALANCED = "balanced"
 """Class weights that make all classes count alike."""
 YEAR_S = 365 * 24 * 3600.0
-FIXED_OPTIONS = (
-    *("sampling_rate", "sampler", "draw_per_layer", "halo_cache", "pipeline", "first_epoch"),
-    *("smooth_features", "smooth_gradients", "wire_dtype", "gradient_wire_dtype"),
-)
-AUTO_OPTIONS = ("aim", "tolerance", "max_bytes", "replay")
 PRUNE_BELOW = 0.9
 """A layer that needs more of the rows than this computes all: the gathers would cost more than they save."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(Shape):
+class TrainConfig(Shape, PolicyOptions):
     """Options of one training run."""
 
     model: ModelName = "sage"
@@ -198,7 +194,7 @@ class TrainConfig(Shape):
         self._check_training()
         self._check_steps()
         self._check_exchange()
-        self._check_policy()
+        self.check_policy()
         self._check_record()
 
     def _check_model(self) -> None:
@@ -280,27 +276,6 @@ class TrainConfig(Shape):
                 "--halo-cache fills slots that were not drawn, with --sampling-rate 1.0 there are none"
             )
 
-    def _check_policy(self) -> None:
-        fixed, auto = self._given(FIXED_OPTIONS), self._given(AUTO_OPTIONS)
-        if self.policy == "fixed" and auto:
-            raise UserError(f"--{auto[0]} is for --policy auto, --policy is fixed; leave one out")
-        if self.policy == "auto" and fixed:
-            raise UserError(
-                f"--policy auto chooses what is exchanged, --{fixed[0]} does so too; leave one out"
-            )
-        at_least("max-bytes", self.max_bytes, 0)
-        if not self.tolerance > 0:
-            raise UserError(
-                f"--tolerance is {self.tolerance:g}, must be above 0; exact training is --policy fixed"
-            )
-        if self.saves_bytes and self.eval_every == 0:
-            raise UserError("--tolerance is measured by validation scores, --eval-every is 0; try 10")
-
-    def _given(self, names: Iterable[str]) -> list[str]:
-        """Those that are not left at their default, as the command line has them."""
-        changed = (name for name in names if getattr(self, name) != getattr(type(self), name))
-        return [f"{name.replace('_', '-')} {getattr(self, name)}" for name in changed]
-
     def _check_record(self) -> None:
         for name in self.tracked:
             fitting("track", name, TrackerName)
@@ -318,11 +293,6 @@ class TrainConfig(Shape):
             raise UserError(
                 f"--profile {self.profile} is not within --epochs {self.epochs}; name earlier ones"
             )
-
-    @property
-    def saves_bytes(self) -> bool:
-        """Whether --policy auto goes by bytes, not by time."""
-        return self.policy == "auto" and (self.aim == "bytes" or self.max_bytes > 0)
 
     @property
     def tracked(self) -> tuple[str, ...]:

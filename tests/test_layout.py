@@ -67,6 +67,7 @@ ROOMS = (
     "fitting",
     "earlier",
     "shape",
+    "policy_options",
     "config",
     "own",
     "capacity",
