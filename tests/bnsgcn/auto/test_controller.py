@@ -152,7 +152,7 @@ def test_decisions_are_recorded_with_reasons_and_replayed(parts_folder: PartsFol
     assert run_ranks(fitted, PARTS, tmp_path, folder, other, tmp_path / "other")[0][0] != first
     for line in lines:  # another line decides otherwise
         for each in line.get("auto", []):
-            each["setting"]["rates"] = [1.0] * 3
+            each["setting"] |= {"rates": [1.0] * 3, "wires": ["fp32"] * 3}
     (tmp_path / "first" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run_ranks(fitted, PARTS, tmp_path, folder, replayed, tmp_path / "changed")[0][0] != first
     with pytest.raises(UserError, match=r"--replay .* has decisions for 14 epochs, --epochs is 15; use at"):
