@@ -14,7 +14,7 @@ from bnsgcn.exchange.sampling import inclusion_probabilities
 from bnsgcn.exchange.settings import Setting
 
 LAYERS, PARTS = (1, 2), 3
-WIRES = ("fp32", "bf16", "int8")
+WIRES = ("fp32", "bf16", "int8", "int4")
 
 
 def market(seed: int = 0, gap: float = np.nan) -> Market:
@@ -33,8 +33,8 @@ def market(seed: int = 0, gap: float = np.nan) -> Market:
         row_squares=rng.uniform(0.1, 4.0, shape[:3]),
         levels=np.array([4e4, 1e4]),
         wires=WIRES,
-        rounding=np.array([[0, 3e-6, 5e-5], [0, 3e-6, 5e-5]]),
-        row_bytes=np.array([[256.0, 128, 72], [80, 40, 28]]),
+        rounding=np.array([[0, 3e-6, 5e-5, 0.02], [0, 3e-6, 5e-5, 0.02]]),
+        row_bytes=np.array([[256.0, 128, 72, 40], [80, 40, 28, 18]]),
         gaps=np.full(2, gap),
     )
     return Market(Prices(LAYERS, rows, thinned, thinned[..., -1]), figures)
