@@ -7,7 +7,8 @@
 Each namespace stands for a machine with one worker (see netns.py). All settings are built first and stay; the
 speed of the link is changed between stages, and in a round each setting in turn computes a few epochs while
 the others sleep. Over a link of less than 1 Gbit/s, in some direction, vanilla partition-parallel training
-(see vanilla.py) takes part.
+(see vanilla.py) takes part, and `--policy auto`, which starts anew for every link and is given some epochs to
+find its way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import Contestant, Rounds, interleave
+from benchmarks.contest import Contestant, Rounds
 from benchmarks.measure import (
     Spread,
     machine,
@@ -50,10 +51,26 @@ SLOW_SETTINGS: dict[str, dict[str, Any]] = {
     "p=0.1 + int8 + pipeline": {"sampling_rate": 0.1, "wire_dtype": "int8", "pipeline": True},
     "p=0": {"sampling_rate": 0.0},
 }
+AUTO = "auto"
+AUTO_SETTLES = 12
+"""Epochs in which it has measured, and decided twice."""
+LONG_S = 10.0
+"""A turn lasts so long, or one epoch; one that takes longer needs none before it to refill caches."""
 VANILLA = {ONE_WAY: ("--vanilla", "one-way"), BOTH_WAYS: ("--vanilla", "both-ways")}
 SLOW_MBIT = 1000.0
 PAPERS = {"BNS-GCN": 16.2, "PipeGCN": 28.5}
 """Times the throughput of vanilla training, at most, by their abstracts; on GPUs, over other links."""
+
+
+def auto_over(between: Link, workload: str, folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """Epochs of --policy auto over the link as it is, after it has found its way."""
+    (contestant,) = contestants_over(between, workload, folder, {AUTO: {"policy": "auto"}})
+    try:
+        for _ in range(AUTO_SETTLES):
+            contestant.step()
+        return turn(contestant, epochs, stale=True)
+    finally:
+        contestant.close()
 
 
 def settings_of(speeds: Sequence[Speed]) -> dict[str, dict[str, Any]]:
@@ -87,6 +104,18 @@ def contestants_over(
         )
         found[-1].wait_ready()
     return found
+
+
+def turn(contestant: Contestant, epochs: int, *, stale: bool) -> list[dict[str, Any]]:
+    """The epochs of one turn, without the first, which refills caches that the others emptied.
+
+    What a stale setting has posted before has arrived while the others had their turns.
+    """
+    first = contestant.step()
+    kept = [first] if first["epoch_s"] > LONG_S and not stale else []
+    while len(kept) < epochs and sum(epoch["epoch_s"] for epoch in kept) < LONG_S:
+        kept.append(contestant.step())
+    return kept
 
 
 def transfer_s(rounds: list[list[dict[str, Any]]], speed: Speed) -> float:
@@ -167,14 +196,19 @@ def measure(workload: str, options: argparse.Namespace) -> dict[str, Rounds]:
         contestants: list[Contestant] = []
         try:
             contestants = contestants_over(between, workload, folder, settings)
-            interleave(contestants, rounds=0, epochs=0, warm_up=2)
+            for contestant in contestants:
+                contestant.step(), contestant.step()
             for number in range(options.rounds):
                 print(f"{workload}: round {number + 1} over every link", file=sys.stderr, flush=True)
                 for speed in speeds:
                     between.limit(speed)
-                    kept = interleave(contestants, rounds=1, epochs=options.epochs, warm_up=0)
-                    for name, rounds in kept.items():
-                        results[speed.name][name] += rounds
+                    of_link = results[speed.name]
+                    for one in contestants:
+                        stale = bool(settings[one.name].get("pipeline"))
+                        of_link[one.name].append(turn(one, options.epochs, stale=stale))
+                    if ONE_WAY in settings:
+                        found = auto_over(between, workload, folder, options.epochs)
+                        of_link.setdefault(AUTO, []).append(found)
             return results
         finally:
             for contestant in contestants:
