@@ -146,7 +146,7 @@ def test_two_hosts_train_the_same_weights_as_one_though_a_worker_is_killed(
         assert_bitwise_equal(run_dir, other)
 
 
-@pytest.mark.parametrize("name", ["reddit", "products", "yelp"])
+@pytest.mark.parametrize("name", ["reddit", "ogbn-products", "yelp"])
 def test_the_recipes_are_understood(name: str) -> None:
     found = parse(["train", "parts", "--run-dir", "run", "--config", str(RECIPES / f"{name}.toml")])
     assert isinstance(found, Train)
@@ -154,7 +154,7 @@ def test_the_recipes_are_understood(name: str) -> None:
     assert found.options.precompute
     expected = {
         "reddit": (4, 256, 0, 0.01, 0.5, 3000, True),
-        "products": (3, 128, 0, 0.003, 0.3, 500, False),
+        "ogbn-products": (3, 128, 0, 0.003, 0.3, 500, False),
         "yelp": (4, 512, 2, 0.001, 0.1, 3000, True),
     }
     options = found.options
