@@ -260,6 +260,7 @@ def verdict_on_auto(runs: list[Run]) -> str:
         shares = [run["sent_bytes_per_epoch"] / same["sent_bytes_per_epoch"] for run, same in pairs]
         share, most = statistics.fmean(shares), 0.25 if cut.startswith("random") else 0.1
         held = ["yes" if kept else "no" for kept in (lost >= -TOLERANCE, lost >= -deviation, share <= most)]
+        held[1] = held[1] if len(tests) > 1 else "-"
         rows.append([graph, cut, f"{lost:+.2f}", f"{deviation:.2f}", f"{share:.3f}", *held, str(len(pairs))])
     within = sum(row[5] == "yes" for row in rows)
     header = ("graph", "cut", "points", "deviation of exact", "bytes / exact")
