@@ -404,7 +404,6 @@ ALL: dict[str, Callable[[], Chart]] = {
     "accuracy": lambda: scores_picture(read_runs(RESULTS / "accuracy.jsonl"), "accuracy"),
     "accuracy_long": lambda: scores_picture(read_runs(RESULTS / "accuracy_long.jsonl"), "accuracy_long"),
     "epoch": lambda: epoch_picture(_raw("epoch")),
-    "error_per_byte": lambda: error_picture(compared_errors(read_runs(RESULTS / "error_per_byte.jsonl"))),
     "link": lambda: link_picture(_raw("link")),
     "memory": lambda: memory_picture(_raw("memory"), 100),
     "variance": lambda: variance_picture(_raw("variance")),
