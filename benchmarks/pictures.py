@@ -406,6 +406,7 @@ ALL: dict[str, Callable[[], Chart]] = {
     "epoch": lambda: epoch_picture(_raw("epoch")),
     "link": lambda: link_picture(_raw("link")),
     "memory": lambda: memory_picture(_raw("memory"), 100),
+    "minesweeper": lambda: scores_picture(read_runs(RESULTS / "minesweeper.jsonl"), "minesweeper"),
     "variance": lambda: variance_picture(_raw("variance")),
 }
 
