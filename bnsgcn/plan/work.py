@@ -32,12 +32,13 @@ from partition.store import Part
 
 PACKING: dict[WireDtype, tuple[float, float]] = {
     "fp32": (0.0, 0.0),
-    "bf16": (0.0, 1.5),
-    "fp16": (6.0, 5.0),
-    "int8": (4.0, 5.0),
-    "int4": (6.0, 7.0),
+    "bf16": (0.0, 1.0),
+    "fp16": (4.0, 3.0),
+    "int8": (1.0, 2.5),
+    "int4": (2.0, 3.0),
 }
-"""How often the rows are gone through on top of their gathering: when they are packed, and unpacked."""
+"""How often the rows are gone through on top of their gathering, when they are packed and when unpacked; see
+the kernels' part of benchmarks/NOTES.md."""
 SMOOTHING, CACHING = 10.0, 2.0
 """How often rows are gone through when they enter a moving average, or the cache."""
 DRAW_S, DRAW_ENTRY_S = 6e-4, 8e-8
