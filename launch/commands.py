@@ -133,7 +133,7 @@ def _plan(command: Plan) -> int:
     import torch
 
     from bnsgcn.capacity import check_threads, core_count
-    from bnsgcn.plan.choose import choose, grid
+    from bnsgcn.plan.choose import choose, expected_of_auto, grid
     from bnsgcn.plan.costs import plans
     from launch.tables import show_grid, show_plan
     from partition.store import read_manifest
@@ -143,16 +143,19 @@ def _plan(command: Plan) -> int:
     torch.set_num_threads(command.options.threads or max(1, core_count() // workers))
     machine = _machine(command)
     limit = None if command.memory_gb is None else int(command.memory_gb * 1e9)
-    if command.grid:
+    if command.grid or command.options.policy == "auto":
         found = grid(command.folder, command.options, machine)
+        auto = expected_of_auto(found)
+        found = found if command.grid else [auto]
     else:
         found = plans(command.folder, [command.options], machine)
     choice = choose(found, limit)
     if command.json:
         chosen = {"choice": choice.plan.config.to_json(), "reason": choice.reason}
+        chosen |= {"auto": auto.config.to_json()} if command.grid else {}
         say(json.dumps({"plans": [plan.to_json() for plan in found]} | (chosen if command.grid else {})))
     elif command.grid:
-        show_grid(found, choice)
+        show_grid(found, choice, auto)
     else:
         show_plan(found[0])
     return 0

@@ -62,7 +62,9 @@ def show_plan(plan: RunPlan, console: Console | None = None) -> None:
     show_table(columns, console, title=title, foot=foot)
 
 
-def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None = None) -> None:
+def show_grid(
+    plans: Sequence[RunPlan], choice: Choice, auto: RunPlan, console: Console | None = None
+) -> None:
     """Print what each choice of pipeline, rate and wire dtype is predicted to cost, and the one to take."""
     configs = [plan.config for plan in plans]
     columns = [
@@ -72,11 +74,18 @@ def show_grid(plans: Sequence[RunPlan], choice: Choice, console: Console | None 
         Column("epoch", [duration(plan.epoch_s) for plan in plans], 1),
         Column("sent", [size(plan.sent.sent_bytes) for plan in plans], 4),
         Column("memory", [size(plan.peak_bytes) for plan in plans], 3),
-        Column("", ["<- take this" if plan is choice.plan else "" for plan in plans], 2),
+        Column("", [_mark(plan, choice, auto) for plan in plans], 2),
     ]
     bold = next(row for row, plan in enumerate(plans) if plan is choice.plan)
     reason = textwrap.fill(choice.reason, 80, break_on_hyphens=False)
     show_table(columns, console, foot=reason, bold=bold)
+
+
+def _mark(plan: RunPlan, choice: Choice, auto: RunPlan) -> str:
+    """`auto` is what --policy auto is expected to come to."""
+    if plan is choice.plan:
+        return "<- take this, auto too" if plan is auto else "<- take this"
+    return "<- auto" if plan is auto else ""
 
 
 def _late(config: TrainConfig) -> str:

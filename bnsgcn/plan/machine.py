@@ -27,6 +27,7 @@ from bnsgcn.device.place import means_cuda, memory_of
 from bnsgcn.dist import World
 from bnsgcn.kernels import Block, Csr, Kernels, LayerNorm, Mask, select
 from bnsgcn.nn.models import build_model
+from bnsgcn.plan.by_hand import by_hand
 from bnsgcn.plan.memory import PROCESS_BYTES
 from bnsgcn.record.rss import peak_rss_bytes
 from bnsgcn.train.trainer import Trainer
@@ -209,7 +210,7 @@ def _made_up() -> Csr:
 def _overhead_s(config: TrainConfig) -> float:
     """An epoch of the options' model on a graph of a few nodes, in one process."""
     alone = dataclasses.replace(
-        config,
+        by_hand(config),
         device="cpu",
         kernel="auto" if config.kernel == "triton" else config.kernel,
         sampling_rate=1.0,

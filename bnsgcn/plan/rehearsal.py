@@ -27,6 +27,7 @@ from bnsgcn.capacity import core_count
 from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.nn.models import build_model
+from bnsgcn.plan.by_hand import by_hand
 from bnsgcn.plan.costs import Prediction, predictions
 from bnsgcn.plan.machine import Machine
 from bnsgcn.record.rss import peak_rss_bytes, rss_bytes
@@ -41,7 +42,7 @@ _FACTORS = (0.2, 20.0)
 def exact(config: TrainConfig) -> TrainConfig:
     """`config` with an exact exchange, and nothing that a short run has no use for."""
     return dataclasses.replace(
-        config,
+        by_hand(config),
         sampling_rate=1.0,
         halo_cache=False,
         pipeline=False,

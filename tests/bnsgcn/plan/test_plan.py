@@ -13,7 +13,7 @@ from bnsgcn.config import TrainConfig
 from bnsgcn.dist import World
 from bnsgcn.plan import machine as machine_module
 from bnsgcn.plan.bytes import RunBytes
-from bnsgcn.plan.choose import Choice, choose, grid
+from bnsgcn.plan.choose import Choice, choose, expected_of_auto, grid
 from bnsgcn.plan.costs import STEADY_EPOCH, plan
 from bnsgcn.plan.machine import Machine
 from partition.build import partition_graph
@@ -77,6 +77,14 @@ def test_the_choice_follows_the_link_and_the_memory(folder: Path) -> None:
     assert "--sampling-rate 0.1 --sampler importance" in slowest.reason
     with pytest.raises(ValueError, match="partition into more than 2 parts"):
         choose(grid(folder, CONFIG, FAST), memory_bytes=10**6)
+
+
+def test_what_auto_will_come_to_hides_and_is_not_late(folder: Path) -> None:
+    asked = dataclasses.replace(CONFIG, policy="auto", tolerance=0.5)
+    for link, wire in ((1e12, "fp32"), (3e6, "int8")):
+        machine = dataclasses.replace(FAST, link_bytes_per_s=link)
+        found = expected_of_auto(grid(folder, asked, machine)).config
+        assert (found.policy, found.pipeline, found.wire_dtype) == ("fixed", False, wire)
 
 
 def test_the_grid_goes_from_exact_to_all_that_can_be_less(folder: Path) -> None:
