@@ -133,7 +133,8 @@ def test_the_scale_is_the_same_on_every_transport(parts_folder: PartsFolder, tmp
         {"wire_dtype": "int8"},
         {"wire_dtype": "bf16", "smooth_features": True, "smooth_gradients": True},
     ]
-    configs = [dataclasses.replace(SAMPLED, prune=False, **options) for options in transports]
+    uniform = dataclasses.replace(SAMPLED, prune=False, sampler="uniform")
+    configs = [dataclasses.replace(uniform, **options) for options in transports]
     for found in run_ranks(scales, 2, tmp_path, parts_folder("single", 2), configs):
         for values, slots in found:
             rows = sum(slots)
