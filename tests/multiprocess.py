@@ -44,7 +44,7 @@ def run_ranks(
     size: int,
     tmp_path: Path,
     *args: Any,
-    timeout_s: float = 60,
+    timeout_s: float = 150,
     fresh: bool = False,
     device: str = "cpu",
 ) -> list[Any]:
@@ -80,7 +80,7 @@ class _Rank:
     def __init__(self) -> None:
         self.line, theirs = Pipe()
         with theirs:
-            self.process = forked.start(serve, theirs)
+            self.process = forked.start(serve, theirs, dict(os.environ))
 
     def ended(self) -> int | None:
         """The exit status, or minus a signal's number; None of one that runs."""
@@ -178,8 +178,10 @@ def _stack(meeting: Path, index: int) -> Path:
     return meeting.with_name(f"{meeting.name}-stack-{index}")
 
 
-def serve(line: Connection) -> None:
+def serve(line: Connection, environment: dict[str, str]) -> None:
     """The child's loop: one call after the other until the line closes."""
+    os.environ.clear()  # those of the fork server are of the test that happened to start it
+    os.environ.update(environment | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
