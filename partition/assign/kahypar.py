@@ -32,10 +32,10 @@ def kahypar_parts(adjacency: Adjacency, weights: Any, recipe: Recipe, progress: 
     Raises:
         UserError: mtkahypar is not installed, or the graph is too large for its lists.
     """
-    library, threads = optional("mtkahypar"), _threads()
     pins = adjacency.num_arcs + adjacency.num_nodes
     if pins > MOST_PINS:
         raise UserError(f"--method kahypar: {pins:,} pins, at most {MOST_PINS:,} fit; use --method metis")
+    library, threads = optional("mtkahypar"), _threads()
     progress(f"Mt-KaHyPar: {adjacency.num_nodes:,} nets, {pins:,} pins")
     nets = [
         [node, *adjacency.indices[first:last].tolist()]
