@@ -174,6 +174,8 @@ def _waiting(run: RecordedRun, quality: Quality | None) -> Iterator[Finding]:
         advice = "--pipeline hides it behind computation"
         if config.pipeline:
             advice = "fewer bytes: --wire-dtype int8, or --sampling-rate below 1"
+        if config.policy == "auto":
+            advice = "--aim time looks at what hides" if config.saves_bytes else "a larger --tolerance"
         seconds = duration(wait * epoch_s)
         yield Finding(f"Halo wait is {percent(wait)} of the epoch, {seconds} on the slowest rank.", advice)
     reduce = median(run.of("time/reduce_s")) / epoch_s

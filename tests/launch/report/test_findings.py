@@ -26,6 +26,9 @@ def test_waiting_for_rows(tmp_path: Path) -> None:
     text = said(made_run(tmp_path / "run", patience=3))
     assert text.startswith("Halo wait is 12 % of the epoch, 6.0 ms on the slowest rank.")
     assert "--pipeline" in text
+    # What auto chooses cannot be given beside it.
+    assert "Try: a larger --tolerance" in said(made_run(tmp_path / "auto", patience=3, policy="auto"))
+    assert "Try: --aim time" in said(made_run(tmp_path / "bytes", patience=3, policy="auto", aim="bytes"))
 
 
 def test_a_rank_that_the_others_wait_for(tmp_path: Path, two_parts: Path) -> None:
