@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from partition.assign import Objective, Progress, Recipe
-from partition.build import partition_graph
+from partition.build import build_parts
 from partition.errors import UserError
 from partition.graph import Graph
 from partition.sources import KINDS, SourceSpec, parse
@@ -112,16 +112,7 @@ def cached_parts(
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partition_graph(
-            source,
-            parts=parts,
-            out=folder,
-            method=method,
-            objective=objective,
-            seed=seed,
-            hosts=hosts,
-            progress=progress,
-        )
+        build_parts(source, recipe, out=folder, progress=progress)
     except UserError:
         if not folder.exists():  # where it does, another process was faster
             raise

@@ -75,21 +75,18 @@ class Market:
 
     def within_bytes(self, most: float) -> Allotment:
         """The smallest error for at most `most` bytes; the thinnest there is where that is still more."""
-        return self._at_least(lambda found: found.bytes <= most)
+        return self.at(self._edge(lambda found: found.bytes > most)[1])
 
     def within_error(self, most: float) -> Allotment:
         """The fewest bytes with at most the error `most`; the finest there is where that is still more."""
-        return self._at_most(lambda found: found.error <= most)
+        return self.at(self._edge(lambda found: found.error <= most)[0])
 
     def of(self, setting: Setting) -> Allotment:
         """A setting whose rates are on the grid, with what is expected of it."""
-        wire = np.array([self._wires.index(each) for each in setting.wires], np.int64)
-        layers = np.arange(len(self._prices.layers))
-        place = np.searchsorted(GRID, setting.rates)[..., None]
-        error = float(np.take_along_axis(self._error[wire, layers], place, -1).sum())
+        error = float(self._chosen(self._error, setting).sum())
         return Allotment(
             setting=setting,
-            bytes=float(np.take_along_axis(self._bytes[wire, layers], place, -1).sum()),
+            bytes=float(self._chosen(self._bytes, setting).sum()),
             error=max(0.0, error + (self._stale if setting.pipeline else 0.0)) ** 0.5,
         )
 
@@ -99,24 +96,19 @@ class Market:
 
     def pairs(self, setting: Setting) -> tuple[FloatArray, int]:
         """Bytes that every rank sends to every other in an epoch [P, P], and in how many messages."""
-        wire = np.array([self._wires.index(each) for each in setting.wires], np.int64)
-        layers = np.arange(len(self._prices.layers))
-        place = np.searchsorted(GRID, setting.rates)[..., None]
-        there = np.take_along_axis(self._bytes[wire, layers], place, -1).sum((0, 3)) / 2
-        return there + there.T, 2 * len(layers)
+        there = self._chosen(self._bytes, setting).sum((0, 3)) / 2
+        return there + there.T, 2 * len(setting.layers)
 
-    def _at_least(self, holds: Callable[[Allotment], bool]) -> Allotment:
-        """Where a byte costs the least for which `holds`, which then does for all higher prices."""
-        low, high = _LEAST, _MOST
-        for _ in range(_HALVINGS):
-            middle = (low * high) ** 0.5
-            low, high = (low, middle) if holds(self.at(middle)) else (middle, high)
-        return self.at(high)
-
-    def _at_most(self, holds: Callable[[Allotment], bool]) -> Allotment:
-        """Where a byte costs the most for which `holds`, which then does for all lower prices."""
+    def _edge(self, holds: Callable[[Allotment], bool]) -> tuple[float, float]:
+        """Two neighbouring prices; up to the first `holds` does, from the second on it does not."""
         low, high = _LEAST, _MOST
         for _ in range(_HALVINGS):
             middle = (low * high) ** 0.5
             low, high = (middle, high) if holds(self.at(middle)) else (low, middle)
-        return self.at(low)
+        return low, high
+
+    def _chosen(self, costs: FloatArray, setting: Setting) -> FloatArray:
+        """Of `costs` [W, L, ...], what a setting's rates and formats cost, [L, ...]."""
+        wire = np.array([self._wires.index(each) for each in setting.wires], np.int64)
+        place = np.searchsorted(GRID, setting.rates)[..., None]
+        return np.take_along_axis(costs[wire, np.arange(len(wire))], place, -1)
