@@ -12,55 +12,25 @@ by what rounding does to a training that is not at a fixed point.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import itertools
-import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 from benchmarks.graphs import SETUPS, source_of
-from benchmarks.measure import (
-    RESULTS,
-    add_run,
-    machine,
-    mean_and_deviation,
-    read_runs,
-    table,
-    write_record,
-)
-from benchmarks.workers import Group, Job
-from benchmarks.workloads import Skip, parts_folder
-
-Run = dict[str, Any]
+from benchmarks.measure import machine, mean_and_deviation, table, write_record
+from benchmarks.seed_runs import Asked, Run, all_runs, study_parser
+from benchmarks.workloads import Skip
 
 
-def run_all(options: argparse.Namespace, file: Path) -> None:
-    """Run what is missing, a line each, until the time is up."""
-    deadline = time.monotonic() + 60 * options.minutes
-    there = {(run["seed"], run["parts"], run["graph"]) for run in read_runs(file)}
-    groups: dict[int, Group] = {}
-    with contextlib.ExitStack() as stack:
-        for seed, graph, parts in itertools.product(range(options.seeds), options.graphs, options.parts):
-            if (seed, parts, graph) in there or time.monotonic() > deadline:
-                continue
-            if parts not in groups:
-                groups[parts] = stack.enter_context(Group(parts))
-            config = dataclasses.replace(SETUPS[graph].config, seed=seed, threads=1)
-            folder = parts_folder(source_of(graph, options.shared), parts)
-            summary = groups[parts].run(Job(parts_dir=str(folder), config=config.to_json()))
-            line = {
-                "graph": graph,
-                "parts": parts,
-                "seed": seed,
-                "metric": summary["metric"],
-                "val": summary["val_score"],
-                "test": summary["test_score"],
-                "best_epoch": summary["best_epoch"],
-                "run_s": round(summary["run_s"], 2),
-            }
-            add_run(file, line)
-            print(line, flush=True)
+def asked(options: argparse.Namespace) -> Iterator[Asked]:
+    """Every seed of all graphs, then the next."""
+    for seed, graph, parts in itertools.product(range(options.seeds), options.graphs, options.parts):
+        yield Asked(
+            names={"graph": graph, "parts": parts, "seed": seed},
+            source=source_of(graph, options.shared),
+            parts=parts,
+            config=dataclasses.replace(SETUPS[graph].config, seed=seed, threads=1),
+        )
 
 
 def row_of(graph: str, runs: list[Run], parts: list[int]) -> list[str]:
@@ -79,23 +49,11 @@ def row_of(graph: str, runs: list[Run], parts: list[int]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = study_parser(__doc__, seeds=5)
     parser.add_argument("--graphs", nargs="*", default=list(SETUPS), choices=list(SETUPS), metavar="GRAPH")
     parser.add_argument("--parts", nargs="*", type=int, default=[1, 2, 4])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so long")
-    parser.add_argument("--report", action="store_true", help="the table alone")
-    parser.add_argument("--shared", type=Path, default=None)
-    options = parser.parse_args()
-    before, file = machine(), RESULTS / "scores.jsonl"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    if not options.report:
-        run_all(options, file)
-    runs = read_runs(file)
-    if not runs:
-        raise Skip("no runs yet")
+    options, before = parser.parse_args(), machine()
+    runs = all_runs("scores.jsonl", asked(options), options)
     workers = [f"workers: {parts}, % (seeds)" for parts in options.parts]
     header = ["graph", "recipe", "metric", *workers, "published, full graph"]
     write_record(

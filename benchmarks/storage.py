@@ -13,46 +13,31 @@ import argparse
 import dataclasses
 import itertools
 import statistics
-import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 from benchmarks.accuracy import BASE
 from benchmarks.accuracy import GRAPHS as STUDIED
 from benchmarks.graphs import reduced_source
-from benchmarks.measure import RESULTS, add_run, machine, mean_and_deviation, read_runs, table, write_record
-from benchmarks.workers import Group, Job
-from benchmarks.workloads import Skip, parts_folder
+from benchmarks.measure import machine, mean_and_deviation, table, write_record
+from benchmarks.seed_runs import Asked, Run, all_runs, study_parser
+from benchmarks.workloads import Skip
 
 GRAPHS = (*STUDIED, "deezer-hu")
 """Four graphs; debian12-tags are other labels of debian12-deps."""
 STORAGES = ("fp32", "bf16")
 PARTS, CLOSE = 2, 0.1
 """A mean within so many points of fp32's is as good."""
-Run = dict[str, Any]
 
 
-def run_all(options: argparse.Namespace, file: Path) -> None:
-    """Run what is missing, a line each, until the time is up."""
-    deadline = time.monotonic() + 60 * options.minutes
-    there = {(run["seed"], run["graph"], run["storage"]) for run in read_runs(file)}
-    with Group(PARTS) as group:
-        for seed, graph, storage in itertools.product(range(options.seeds), GRAPHS, STORAGES):
-            if (seed, graph, storage) in there or time.monotonic() > deadline:
-                continue
-            config = dataclasses.replace(BASE, seed=seed, storage=storage)
-            folder = parts_folder(reduced_source(graph, options.shared), PARTS)
-            summary = group.run(Job(parts_dir=str(folder), config=config.to_json()))
-            line = {
-                "graph": graph,
-                "storage": storage,
-                "seed": seed,
-                "metric": summary["metric"],
-                "test": summary["test_score"],
-                "sent_bytes": summary["sent_bytes_per_epoch"],
-            }
-            add_run(file, line)
-            print(line, flush=True)
+def asked(options: argparse.Namespace) -> Iterator[Asked]:
+    """Every seed of all graphs, then the next."""
+    for seed, graph, storage in itertools.product(range(options.seeds), GRAPHS, STORAGES):
+        yield Asked(
+            names={"graph": graph, "storage": storage, "seed": seed},
+            source=reduced_source(graph, options.shared),
+            parts=PARTS,
+            config=dataclasses.replace(BASE, seed=seed, storage=storage),
+        )
 
 
 def row_of(graph: str, runs: list[Run]) -> tuple[list[str], float]:
@@ -73,21 +58,8 @@ def row_of(graph: str, runs: list[Run]) -> tuple[list[str], float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so long")
-    parser.add_argument("--report", action="store_true", help="the table alone")
-    parser.add_argument("--shared", type=Path, default=None)
-    options = parser.parse_args()
-    before, file = machine(), RESULTS / "storage.jsonl"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    if not options.report:
-        run_all(options, file)
-    runs = read_runs(file)
-    if not runs:
-        raise Skip("no runs yet")
+    options, before = study_parser(__doc__, seeds=5).parse_args(), machine()
+    runs = all_runs("storage.jsonl", asked(options), options)
     rows = [row_of(graph, runs) for graph in GRAPHS if any(run["graph"] == graph for run in runs)]
     near = sum(abs(gap) <= CLOSE for _, gap in rows)
     header = ["graph", "metric", "fp32, test %", "bf16, test %", "difference, points", "bytes sent", "seeds"]

@@ -12,24 +12,15 @@ have the public one. The test score is that of the epoch with the best validatio
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import itertools
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import (
-    RESULTS,
-    add_run,
-    machine,
-    mean_and_deviation,
-    read_runs,
-    table,
-    write_record,
-)
-from benchmarks.workers import Group, Job
-from benchmarks.workloads import Skip, parts_folder, real_graphs
+from benchmarks.measure import machine, mean_and_deviation, table, write_record
+from benchmarks.seed_runs import Asked, Run, all_runs, study_parser
+from benchmarks.workloads import Skip, real_graphs
 from bnsgcn.config import TrainConfig
 from launch.options import Train
 from launch.parse import command_of
@@ -97,37 +88,20 @@ def source_of(case: Case, seed: int, shared: Path | None) -> str:
     return f"npz:{real_graphs(shared)[case.recipe]}{case.options.format(seed=seed)}"
 
 
-def run_all(options: argparse.Namespace, file: Path) -> None:
-    """Run what is missing, a line each, until the time is up."""
-    deadline = time.monotonic() + 60 * options.minutes
-    there = {(run["case"], run["seed"], run["parts"]) for run in read_runs(file)}
-    groups: dict[int, Group] = {}
-    with contextlib.ExitStack() as stack:
-        for seed, name, parts in itertools.product(range(options.seeds), options.cases, options.parts):
-            if (name, seed, parts) in there or time.monotonic() > deadline:
-                continue
-            if parts not in groups:
-                groups[parts] = stack.enter_context(Group(parts))
-            case = CASES[name]
-            folder = parts_folder(source_of(case, seed, options.shared), parts)
-            config = case.config(seed)
-            summary = groups[parts].run(Job(parts_dir=str(folder), config=config.to_json()))
-            line = {
-                "case": name,
-                "seed": seed,
-                "parts": parts,
-                "metric": summary["metric"],
-                "val": summary["val_score"],
-                "test": summary["test_score"],
-                "best_epoch": summary["best_epoch"],
-                "run_s": round(summary["run_s"], 2),
-                "config": config.to_json(),
-            }
-            add_run(file, line)
-            print({key: value for key, value in line.items() if key != "config"}, flush=True)
+def asked(options: argparse.Namespace) -> Iterator[Asked]:
+    """Every seed of all cases, then the next."""
+    for seed, name, parts in itertools.product(range(options.seeds), options.cases, options.parts):
+        config = CASES[name].config(seed)
+        yield Asked(
+            names={"case": name, "seed": seed, "parts": parts},
+            source=source_of(CASES[name], seed, options.shared),
+            parts=parts,
+            config=config,
+            kept={"config": config.to_json()},
+        )
 
 
-def row_of(name: str, runs: list[dict[str, Any]], parts: list[int]) -> list[str]:
+def row_of(name: str, runs: list[Run], parts: list[int]) -> list[str]:
     """One case: settings, a column per number of workers, the goal and the published figure."""
     mine, case = [run for run in runs if run["case"] == name], CASES[name]
     config = TrainConfig.from_json(mine[0]["config"]) if mine else case.config(0)
@@ -142,23 +116,11 @@ def row_of(name: str, runs: list[dict[str, Any]], parts: list[int]) -> list[str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = study_parser(__doc__, seeds=10)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE")
     parser.add_argument("--parts", nargs="*", type=int, default=[1])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so long")
-    parser.add_argument("--report", action="store_true", help="the table alone")
-    parser.add_argument("--shared", type=Path, default=None)
-    options = parser.parse_args()
-    before, file = machine(), RESULTS / "tuned.jsonl"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    if not options.report:
-        run_all(options, file)
-    runs = read_runs(file)
-    if not runs:
-        raise Skip("no runs yet")
+    options, before = parser.parse_args(), machine()
+    runs = all_runs("tuned.jsonl", asked(options), options)
     workers = [f"workers: {parts}, % (runs)" for parts in options.parts]
     header = ["case", "settings", *workers, "goal", "reached", "published"]
     write_record(
