@@ -37,7 +37,7 @@ from benchmarks.measure import (
     table,
     write_record,
 )
-from benchmarks.pictures import save, scores_picture
+from benchmarks.pictures import METHODS_TOGETHER, save, scores_picture
 from benchmarks.workers import Group, Job
 from benchmarks.workloads import Skip, parts_folder
 from bnsgcn.config import TrainConfig
@@ -89,7 +89,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "importance p=0.5, int8": {"sampling_rate": 0.5, "wire_dtype": "int8"},
     "exact, bf16 products": {"amp": "bf16"},
     "auto": {"policy": "auto", "aim": "bytes"},
-    "importance p=0.1, pipeline, window 10, int8": {
+    METHODS_TOGETHER: {
         "sampling_rate": 0.1,
         "pipeline": True,
         "wire_dtype": "int8",
@@ -97,7 +97,6 @@ METHODS: dict[str, dict[str, Any]] = {
         **SMOOTH,
     },
 }
-METHODS_TOGETHER = "importance p=0.1, pipeline, window 10, int8"
 JUDGED = (
     "p=0.1",
     "importance p=0.1",

@@ -23,9 +23,10 @@ from typing import Any
 import torch
 
 from benchmarks.accuracy import BASE, CUTS, GRAPHS, METHODS, parse_cut
+from benchmarks.error_pictures import compared_errors, error_picture
 from benchmarks.graphs import reduced_source
 from benchmarks.measure import RESULTS, add_run, machine, read_runs, table, write_record
-from benchmarks.pictures import compared_errors, error_picture, save
+from benchmarks.pictures import save
 from benchmarks.workers import Group, Job
 from benchmarks.workloads import Skip, parts_folder
 from bnsgcn.config import TrainConfig

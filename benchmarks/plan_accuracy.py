@@ -28,63 +28,15 @@ from benchmarks.contest import Contestant
 from benchmarks.hub import NO_LIMIT, Hub, hub
 from benchmarks.measure import RESULTS, add_run, machine, read_runs, table, write_record
 from benchmarks.ours import environments, ours_contestant
-from benchmarks.workloads import Skip, recipe, workload_parts
-from bnsgcn.config import TrainConfig
-from bnsgcn.plan.bytes import RunBytes
-from bnsgcn.plan.choose import choose
-from bnsgcn.plan.costs import RunPlan, all_parts, plans
+from benchmarks.plan_deviation import Regret, Row, off, regrets_of, rows_of
+from benchmarks.plan_groups import GROUPS, LINKS, POLICIES, Group, config_of, name_of
+from benchmarks.workloads import Skip, workload_parts
+from bnsgcn.plan.costs import all_parts
 from bnsgcn.plan.machine import Machine
-from bnsgcn.plan.rehearsal import calibrated
 from bnsgcn.workers.jobs import rehearse_here
 
 NAME = "plan_accuracy"
-GROUPS = (
-    ("sage", "small", 2),
-    ("gcn", "small", 2),
-    ("sage", "products-like@0.25", 2),
-    ("gcn", "products-like@0.25", 2),
-    ("sage", "small", 4),
-    ("gcn", "products-like@0.25", 4),
-    ("sage", "small", 1),
-    ("gcn", "products-like@0.25", 1),
-)
-POLICIES: dict[str, dict[str, Any]] = {
-    "exact": {},
-    "int8": {"wire_dtype": "int8"},
-    "importance 0.1": {"sampling_rate": 0.1, "sampler": "importance"},
-    "pipeline": {"pipeline": True},
-    "all": {
-        "sampling_rate": 0.1,
-        "sampler": "importance",
-        "pipeline": True,
-        "wire_dtype": "int8",
-        "smooth_features": True,
-        "smooth_gradients": True,
-    },
-}
-LINKS = {"no limit": NO_LIMIT, "1 Gbit/s": 1e9, "100 Mbit/s": 1e8}
 WARM_UP, EPOCHS = 2, 6
-Group = tuple[str, str, int]
-
-
-def config_of(group: Group, policy: str = "exact") -> TrainConfig:
-    """The options of a group, with one thread a worker."""
-    model, workload, _ = group
-    shape = recipe(workload)
-    return TrainConfig(
-        model=model,  # type: ignore[arg-type]
-        layers=3,
-        hidden=shape.hidden,
-        dropout=shape.dropout,
-        device="cpu",
-        backend="gloo",
-        threads=1,
-        epochs=1_000_000,
-        **POLICIES[policy],
-    )
-
-
-# ---- measuring ----
 
 
 class Study:
@@ -170,106 +122,6 @@ def _measured(contestant: Contestant) -> dict[str, Any]:
     }
 
 
-# ---- predicting ----
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """One configuration, measured and predicted."""
-
-    group: Group
-    policy: str
-    link: str
-    measured_s: float
-    planned_s: float
-    unrehearsed_s: float
-    memory: float
-    unrehearsed_memory: float
-    """Predicted over measured."""
-    bytes_exact: bool
-    plan: RunPlan
-
-    @property
-    def ratio(self) -> float:
-        return self.planned_s / self.measured_s
-
-
-def rows_of(runs: list[dict[str, Any]], group: Group, shared: Path | None) -> list[Row]:
-    """All configurations of a group, predicted from its first rehearsal."""
-    mine = [run for run in runs if run["group"] == list(group)]
-    first = next((run for run in mine if run.get("when") == "before"), None)
-    if first is None:
-        return []
-    folder = workload_parts(group[1], group[2], shared)
-    rates = Machine(**first["machine"])
-    rehearsed = calibrated(folder, config_of(group), rates, first["ranks"])
-    parts, found = all_parts(folder), []
-    for link, rate in LINKS.items():
-        runs_here = [run for run in mine if run.get("link") == link]
-        configs = [config_of(group, run["policy"]) for run in runs_here]
-        planned = [
-            plans(folder, configs, _over(each, rate)) if configs else [] for each in (rehearsed, rates)
-        ]
-        for run, config, plan, plain in zip(runs_here, configs, *planned, strict=True):
-            sent = RunBytes(parts, config).epoch(run["epoch"]).sent_bytes
-            found.append(
-                Row(
-                    group=group,
-                    policy=run["policy"],
-                    link=link,
-                    measured_s=statistics.median(run["epoch_s"]),
-                    planned_s=plan.epoch_s,
-                    unrehearsed_s=plain.epoch_s,
-                    memory=plan.peak_bytes / run["peak_rss_bytes"],
-                    unrehearsed_memory=plain.peak_bytes / run["peak_rss_bytes"],
-                    bytes_exact=sent == run["sent_bytes"],
-                    plan=plan,
-                )
-            )
-    return found
-
-
-def _over(machine: Machine, bits_per_s: float) -> Machine:
-    """Between links of a rate, and still on the cores of one machine."""
-    return (
-        machine
-        if bits_per_s == NO_LIMIT
-        else dataclasses.replace(machine.apart(bits_per_s / 8), cores=machine.cores)
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Regret:
-    """What the planner's choice of a policy costs beside the fastest one, as shares of its epoch."""
-
-    group: Group
-    link: str
-    chosen: str
-    best: str
-    share: float
-
-
-def regrets_of(rows: list[Row]) -> list[Regret]:
-    """Of each group and link with several policies."""
-    found = []
-    for group, link in dict.fromkeys((row.group, row.link) for row in rows):
-        cell = [row for row in rows if (row.group, row.link) == (group, link)]
-        if len(cell) > 1:
-            plan = choose([row.plan for row in cell]).plan
-            chosen = next(row for row in cell if row.plan is plan)
-            best = min(cell, key=lambda row: row.measured_s)
-            found.append(
-                Regret(group, link, chosen.policy, best.policy, chosen.measured_s / best.measured_s - 1)
-            )
-    return found
-
-
-def off(ratios: list[float]) -> tuple[float, float]:
-    """How far ratios are from 1: geometric mean, and the worst."""
-    logs = [abs(math.log(ratio)) for ratio in ratios]
-    return math.exp(statistics.fmean(logs)) - 1, math.exp(max(logs)) - 1
-
-
 # ---- the record ----
 
 
@@ -310,10 +162,6 @@ def drift(runs: list[dict[str, Any]]) -> str:
                 [name_of(group), f"{before * 1e3:.1f}", f"{after * 1e3:.1f}", f"{after / before:.2f}"]
             )
     return table(["group", "rehearsed ms before", "after", "ratio"], lines)
-
-
-def name_of(group: Group) -> str:
-    return "{}, {}, {} workers".format(*group)
 
 
 def report(file: Path, shared: Path | None, before: dict[str, Any]) -> None:

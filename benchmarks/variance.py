@@ -29,9 +29,10 @@ import scipy.sparse as sp
 import torch
 
 from benchmarks.accuracy import BASE, parse_cut
+from benchmarks.error_pictures import variance_picture
 from benchmarks.graphs import reduced_source
 from benchmarks.measure import RESULTS, machine, table, write_record
-from benchmarks.pictures import save, variance_picture
+from benchmarks.pictures import save
 from benchmarks.workloads import Skip, parts_folder
 from bnsgcn.dist import World
 from bnsgcn.exchange.sampling import ListDraw, draw_systematic, draw_uniform, inclusion_probabilities
